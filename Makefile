@@ -1,0 +1,42 @@
+# make demo   the main job, on real weights, into demo/
+# make test   every check
+# make setup  the environment in .venv, which both use
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+INSTALL := pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: setup demo test lint types fmt clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 12))' || \
+	  { echo "$(PYTHON) is older than 3.12. Name a newer one: make PYTHON=python3.13 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m $(INSTALL) pip setuptools
+	@echo "Installing what constraints.txt pins, torch among it: a few minutes, the first time."
+	$(BIN)/python -m $(INSTALL) --no-build-isolation --editable . --group dev
+	touch $@
+
+demo: $(READY)
+	$(BIN)/python pipelines/demo.py
+
+test: lint types
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+fmt: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache

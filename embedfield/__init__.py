@@ -1,0 +1,81 @@
+"""embedfield: location encoders as rasters, and as columns of tables.
+
+import embedfield as ef
+
+encoder = ef.load("geoclip")
+vectors = encoder.encode([[8.54, 47.37]])            # (1, 512)
+field = ef.build_field("geoclip", res=1, out="catalog")
+table = ef.extract_points(field, places)             # columns geoclip_000, …
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from embedfield.build import build_field
+    from embedfield.card import Card
+    from embedfield.encoders import Encoder
+    from embedfield.errors import EmbedfieldError
+    from embedfield.evaluate import EncodedField, Evaluator, load
+    from embedfield.field import Field
+    from embedfield.formats import open_field, write_field
+    from embedfield.grid import Grid, Window
+    from embedfield.models import cards
+    from embedfield.preview import write_preview
+    from embedfield.sample import extract_points
+    from embedfield.tables import read_places, write_table
+
+# Where each public name lives. Nothing is imported before it is used: torch takes seconds.
+_HOMES = {
+    "Card": "card",
+    "EmbedfieldError": "errors",
+    "EncodedField": "evaluate",
+    "Encoder": "encoders",
+    "Evaluator": "evaluate",
+    "Field": "field",
+    "Grid": "grid",
+    "Window": "grid",
+    "build_field": "build",
+    "cards": "models",
+    "extract_points": "sample",
+    "load": "evaluate",
+    "open_field": "formats",
+    "read_places": "tables",
+    "write_field": "formats",
+    "write_preview": "preview",
+    "write_table": "tables",
+}
+
+__all__ = [
+    "Card",
+    "EmbedfieldError",
+    "EncodedField",
+    "Encoder",
+    "Evaluator",
+    "Field",
+    "Grid",
+    "Window",
+    "build_field",
+    "cards",
+    "extract_points",
+    "load",
+    "open_field",
+    "read_places",
+    "write_field",
+    "write_preview",
+    "write_table",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'embedfield' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"embedfield.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return sorted(__all__)
