@@ -1,0 +1,77 @@
+"""Places: coordinates that have been checked, once, at the door."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embedfield.errors import PlacesError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+GLOBE = (-180.0, -90.0, 180.0, 90.0)
+GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
+
+
+def checked(lonlat: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return places as an array of finite degrees with lon in [-180, 180].
+
+    Longitudes in (180, 360) mean the same places west of Greenwich and are
+    turned into them; 180 and -180 both stay, for an encoder may tell them apart.
+
+    Args:
+        lonlat: Degrees (lon, lat), (N, 2).
+
+    Returns:
+        (N, 2), float64; a copy where a longitude had to be turned.
+
+    Raises:
+        PlacesError: If the shape is another, or a coordinate is not finite or
+            out of range.
+    """
+    places = np.asarray(lonlat, dtype=np.float64)
+    if places.ndim != 2 or places.shape[1] != 2:
+        raise PlacesError(f"Places of shape {places.shape}. Give (N, 2): degrees, longitude first.")
+    _refuse(~np.isfinite(places).all(axis=1), places, "is not a pair of finite numbers", "Remove such rows")
+    lon, lat = places.T
+    _refuse(abs(lat) > 90, places, "has a latitude outside [-90, 90]", "Is longitude first, and are both degrees?")
+    _refuse((lon < -180) | (lon >= 360), places, "has a longitude outside [-180, 360)", "Are both degrees?")
+    if (lon > 180).any():
+        places = np.column_stack((turned(lon), lat))
+    return places
+
+
+def turned(lon: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return longitudes above 180 as the same places west of Greenwich; others as they are."""
+    return np.where(lon > 180, lon - 360, lon)
+
+
+def _refuse(wrong: npt.NDArray[np.bool_], places: npt.NDArray[np.float64], what: str, mend: str) -> None:
+    """Raise for the first row that is wrong."""
+    if wrong.any():
+        row = int(wrong.argmax())
+        lon, lat = places[row]
+        others = f" (and {wrong.sum() - 1:,} more)" if wrong.sum() > 1 else ""
+        raise PlacesError(f"Place {row}{others}, (lon, lat) = ({lon:g}, {lat:g}), {what}. {mend}.".replace("?.", "?"))
+
+
+def equal_area_places(count: int, bounds: tuple[float, float, float, float] = GLOBE) -> npt.NDArray[np.float64]:
+    """Return places spread evenly over an area of the sphere; the same at every call.
+
+    A Fibonacci lattice: equal steps in sin(lat), golden steps in longitude.
+
+    Args:
+        count: How many.
+        bounds: west, south, east, north in degrees; east may pass 180.
+
+    Returns:
+        Degrees (lon, lat), (count, 2), float64; lon in [-180, 180].
+    """
+    west, south, east, north = bounds
+    step = (np.arange(count) + 0.5) / count
+    low, high = np.sin(np.deg2rad([south, north]))
+    lat = np.rad2deg(np.arcsin(np.clip(low + (high - low) * step, -1, 1)))
+    lon = west + (east - west) * ((np.arange(count) * GOLDEN) % 1.0)
+    return np.column_stack((turned(lon), lat))
