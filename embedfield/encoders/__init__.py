@@ -1,0 +1,72 @@
+"""The Encoder contract: places in, vectors out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Self
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from embedfield.card import Card
+
+
+class Encoder(nn.Module, ABC):
+    """A location encoder: (N, 2) degrees, lon first, to (N, dim).
+
+    Knows nothing of batches, devices or files. Positional encodings are
+    computed in float64; the network runs in the dtype of its parameters.
+    """
+
+    weights_sha256: str | None = None
+    """Digest of the file that the parameters came from; None where there are none."""
+
+    def __init__(self, card: Card) -> None:
+        """Make an encoder that answers for a card."""
+        super().__init__()
+        self.card = card
+
+    @classmethod
+    @abstractmethod
+    def from_card(cls, card: Card, weights: Path | None) -> Self:
+        """Return the encoder that a card describes, in evaluation mode.
+
+        Args:
+            card: The model.
+            weights: Its checkpoint; None for an encoder without parameters.
+
+        Raises:
+            WeightsError: If the file is damaged or holds another model.
+        """
+
+    @abstractmethod
+    def encode(self, lonlat: Tensor) -> Tensor:
+        """Return embeddings of any places.
+
+        Args:
+            lonlat: Degrees (lon, lat), (N, 2), float64; lon in [-180, 180],
+                lat in [-90, 90].
+
+        Returns:
+            (N, dim) in the dtype of the parameters.
+        """
+
+    def encode_lattice(self, lons: Tensor, lats: Tensor) -> Tensor:
+        """Return embeddings of every pair of a longitude and a latitude.
+
+        An encoder whose positional encoding separates into functions of
+        longitude and of latitude overrides this; the answer is the same.
+
+        Args:
+            lons: Degrees, (width,), float64.
+            lats: Degrees, (height,), float64.
+
+        Returns:
+            (height, width, dim) in the dtype of the parameters.
+        """
+        lat, lon = torch.meshgrid(lats, lons, indexing="ij")
+        places = torch.stack((lon.ravel(), lat.ravel()), dim=-1)
+        return self.encode(places).reshape(len(lats), len(lons), -1)
