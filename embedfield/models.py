@@ -1,0 +1,191 @@
+"""The table of models: cards by name, and the encoders behind them."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import warnings
+from collections import Counter
+from functools import cache
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
+
+from embedfield import weights as weights_module
+from embedfield.card import Card, HubWeights, PackageWeights
+from embedfield.errors import CardError, EmbedfieldError, UnknownModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from embedfield.encoders import Encoder
+
+PLUGINS = "embedfield.encoders"
+
+GEOCLIP = Card(
+    name="geoclip",
+    title="GeoCLIP: places as photographs show them",
+    dim=512,
+    code="embedfield.encoders.geoclip:GeoCLIP",
+    options={"scales": (1, 16, 256)},
+    weights=PackageWeights(
+        file="location_encoder_weights.pth",
+        package="geoclip==1.3.0",
+        member="geoclip/model/weights/location_encoder_weights.pth",
+        licence="MIT",
+        sha256="94b80ae3af89fca78539e129dd2929d321247f5ceeeb0a31bc2c31041a253394",
+        size_bytes=37_806_041,
+    ),
+    order="lat,lon",
+    periodic=False,
+    one_pole=False,
+    # Half a wave of the finest scale: 256 waves over 180 degrees.
+    detail=0.35,
+    training_data="MP-16 (4.7 million geotagged photographs)",
+    training_url="https://arxiv.org/abs/2309.16020",
+    paper="Vivanco Cepeda et al. (2023), GeoCLIP: Clip-Inspired Alignment between Locations and Images for Effective "
+    "Worldwide Geo-localization. NeurIPS 2023",
+    doi="10.48550/arXiv.2309.16020",
+    homepage="https://github.com/VicenteVivan/geo-clip",
+)
+
+# The commits of the other five repositories are not known here: the hub's own digest is held to instead.
+SATCLIP_REVISIONS = {"vit16-l40": "0ef2acc0b91d3c8cfdf4a0cc03207095989287ab"}
+
+
+def _satclip(tower: str, degrees: int) -> Card:
+    """Return the card of one released SatCLIP checkpoint."""
+    variant = f"{tower.lower()}-l{degrees}"
+    return Card(
+        name=f"satclip-{variant}",
+        title=f"SatCLIP, {tower} image tower, {degrees} harmonic degrees: places as Sentinel-2 sees them",
+        dim=256,
+        code="embedfield.encoders.satclip:SatCLIP",
+        options={"legendre_polys": degrees, "vision_layers": f"moco_{tower.lower()}"},
+        weights=HubWeights(
+            file=f"satclip-{variant}.ckpt",
+            repo=f"microsoft/SatCLIP-{tower}-L{degrees}",
+            revision=SATCLIP_REVISIONS.get(variant),
+            licence="MIT",
+        ),
+        aliases=(f"satclip-l{degrees}",) if tower == "ViT16" else (),
+        dtype="float64",
+        detail=180 / degrees,
+        training_data="S2-100K (100,000 Sentinel-2 images)",
+        training_url="https://github.com/microsoft/satclip",
+        paper="Klemmer et al. (2023), SatCLIP: Global, General-Purpose Location Embeddings with Satellite Imagery",
+        doi="10.48550/arXiv.2311.17179",
+        homepage="https://github.com/microsoft/satclip",
+    )
+
+
+def _harmonics(degrees: int) -> Card:
+    """Return the card of plain spherical harmonics."""
+    return Card(
+        name=f"sh-l{degrees}",
+        title=f"Real spherical harmonics of {degrees} degrees, orthonormal; no weights",
+        dim=degrees**2,
+        code="embedfield.encoders.analytic:Analytic",
+        options={"legendre_polys": degrees},
+        dtype="float64",
+        detail=180 / degrees,
+        homepage="https://en.wikipedia.org/wiki/Spherical_harmonics",
+    )
+
+
+XYZ = Card(
+    name="xyz",
+    title="The place as a unit vector in space; no weights",
+    dim=3,
+    code="embedfield.encoders.analytic:Analytic",
+    dtype="float64",
+    unit_norm=True,
+    detail=180.0,
+    homepage="https://en.wikipedia.org/wiki/N-vector",
+)
+
+BUILT_IN: tuple[Card, ...] = (
+    GEOCLIP,
+    *(_satclip(tower, degrees) for tower in ("ResNet18", "ResNet50", "ViT16") for degrees in (10, 40)),
+    _harmonics(10),
+    _harmonics(40),
+    XYZ,
+)
+
+
+@cache
+def cards() -> tuple[Card, ...]:
+    """Return every known card, built in or from plugins, sorted by name.
+
+    A plugin that cannot be imported is named in a warning and left out.
+
+    Raises:
+        CardError: If two cards have one name.
+    """
+    found = list(BUILT_IN)
+    for entry in entry_points(group=PLUGINS):
+        try:
+            found.extend(entry.load())
+        except (ImportError, AttributeError, TypeError, EmbedfieldError) as error:
+            warnings.warn(f"The plugin {entry.name!r} ({entry.value}) is left out: {error}", stacklevel=2)
+    names = Counter(name for card in found for name in (card.name, *card.aliases))
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        raise CardError(f"Two cards have the name {twice[0]!r}. Uninstall one of the packages that declare it.")
+    return tuple(sorted(found, key=lambda card: card.name))
+
+
+def card(name: str) -> Card:
+    """Return the card of a name or an alias.
+
+    Raises:
+        UnknownModelError: If there is none; the message has the nearest names.
+    """
+    by_name = {known: card for card in cards() for known in (card.name, *card.aliases)}
+    if name in by_name:
+        return by_name[name]
+    near = difflib.get_close_matches(name.lower(), by_name, n=3, cutoff=0.5)
+    hint = f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
+    raise UnknownModelError(f"No model named {name!r}. {hint}Run 'embedfield models' for the list.")
+
+
+def load(
+    name: str,
+    weights: str | Path | None = None,
+    *,
+    offline: bool = False,
+    report: Callable[[str], None] | None = None,
+) -> Encoder:
+    """Return the encoder of a name, with its weights in place.
+
+    Args:
+        name: A card's name or alias.
+        weights: A checkpoint of your own; None for the released one, fetched
+            once and then kept in the cache.
+        offline: Never touch the network.
+        report: Told what is fetched, before it is.
+
+    Raises:
+        UnknownModelError: If there is no such model.
+        WeightsError: If the weights cannot be had or are not the model's.
+    """
+    model = card(name)
+    if weights is not None:
+        held = weights_module.local(weights)
+    elif model.weights is not None:
+        held = weights_module.fetch(model.weights, model=model.name, offline=offline, report=report)
+    else:
+        held = None
+    encoder = _encoder_class(model).from_card(model, held.path if held else None)
+    encoder.weights_sha256 = held.sha256 if held else None
+    return encoder
+
+
+def _encoder_class(model: Card) -> type[Encoder]:
+    """Return the class that a card's dotted path names."""
+    module, _, attribute = model.code.partition(":")
+    try:
+        found: type[Encoder] = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise CardError(f"The code of {model.name!r}, {model.code!r}, cannot be imported: {error}.") from error
+    return found

@@ -1,0 +1,55 @@
+"""What every test has: a cache of its own, no network, and makers of small things."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from embedfield.encoders.analytic import Analytic
+from embedfield.evaluate import EncodedField, Evaluator
+from embedfield.grid import Grid
+from embedfield.models import card
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from embedfield.grid import Bounds
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBEDFIELD_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = socket.socket.connect
+
+    def only_loopback(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in LOOPBACK:
+            raise AssertionError(f"a test reached for {address}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", only_loopback)
+
+
+@pytest.fixture
+def make_field() -> Callable[..., EncodedField]:
+    """A maker of computed fields that need no weights."""
+
+    def make(res: float = 10.0, bounds: Bounds = (-180, -90, 180, 90), model: str = "xyz") -> EncodedField:
+        encoder = Analytic.from_card(card(model), None)
+        return EncodedField(Evaluator(encoder, "cpu"), Grid.from_bounds(res, bounds))
+
+    return make
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Path:
+    """The folder of a catalogue that is not there yet."""
+    return tmp_path / "catalog"

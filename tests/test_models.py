@@ -1,0 +1,95 @@
+"""The table of models: names, aliases, plugins, and what each card leads to."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from embedfield import models
+from embedfield.card import HubWeights
+from embedfield.encoders import Encoder
+from embedfield.errors import CardError, UnknownModelError, WeightsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def entry_points(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """A list of plugins that stands for the installed ones."""
+    found: list[Any] = []
+    monkeypatch.setattr(models, "entry_points", lambda group: found)  # noqa: ARG005
+    models.cards.cache_clear()
+    yield found
+    models.cards.cache_clear()
+
+
+def test_cards_are_sorted_and_have_the_names_that_users_rely_on() -> None:
+    names = [card.name for card in models.cards()]
+    assert names == sorted(names)
+    towers = {f"satclip-{tower}-l{degrees}" for tower in ("resnet18", "resnet50", "vit16") for degrees in (10, 40)}
+    assert {"geoclip", "sh-l10", "sh-l40", "xyz"} | towers <= set(names)
+
+
+def test_short_names_mean_the_vit16_towers() -> None:
+    assert models.card("satclip-l40") is models.card("satclip-vit16-l40")
+    assert models.card("satclip-l10") is models.card("satclip-vit16-l10")
+
+
+def test_satclips_cards_point_to_the_official_files() -> None:
+    weights = models.card("satclip-l40").weights
+    assert isinstance(weights, HubWeights)
+    assert (weights.repo, weights.file) == ("microsoft/SatCLIP-ViT16-L40", "satclip-vit16-l40.ckpt")
+    assert weights.revision == "0ef2acc0b91d3c8cfdf4a0cc03207095989287ab"
+
+
+@pytest.mark.parametrize(
+    ("asked", "near"), [("satclip-l4", "satclip-l40"), ("GeoClip", "geoclip"), ("geoclp", "geoclip")]
+)
+def test_an_unknown_name_is_answered_with_the_nearest(asked: str, near: str) -> None:
+    with pytest.raises(UnknownModelError, match=f"No model named '{asked}'. Did you mean .*'{near}'") as error:
+        models.card(asked)
+    assert not str(error.value).startswith("'No model")
+
+
+def test_a_name_like_no_other_gets_no_guess() -> None:
+    with pytest.raises(UnknownModelError, match="No model named 'zzzzzz'. Run 'embedfield models'"):
+        models.card("zzzzzz")
+
+
+@pytest.mark.parametrize("card", models.cards(), ids=lambda card: card.name)
+def test_every_cards_code_is_an_encoder(card: Any) -> None:
+    assert issubclass(models._encoder_class(card), Encoder)
+
+
+@pytest.mark.parametrize("card", [card for card in models.cards() if not card.weights], ids=lambda card: card.name)
+def test_an_encoder_without_weights_refuses_some(card: Any, tmp_path: Any) -> None:
+    (tmp_path / "weights").write_text("x")
+    with pytest.raises(WeightsError, match=f"{card.name} has no weights"):
+        models.load(card.name, tmp_path / "weights")
+
+
+def test_a_plugins_cards_appear(entry_points: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = models.card("xyz").__class__(
+        name="mine-a", title="t", dim=3, code="embedfield.encoders.analytic:Analytic", homepage="h"
+    )
+    models.cards.cache_clear()
+    monkeypatch.setattr(EntryPoint, "load", lambda self: [mine])  # noqa: ARG005
+    entry_points.append(EntryPoint("mine", "somewhere:CARDS", models.PLUGINS))
+    assert mine in models.cards()
+    assert models.load("mine-a").card is mine
+
+
+def test_a_plugin_that_cannot_be_imported_is_named_and_left_out(entry_points: list[Any]) -> None:
+    entry_points.append(EntryPoint("broken", "no_such_package:CARDS", models.PLUGINS))
+    with pytest.warns(UserWarning, match="plugin 'broken'.*left out.*no_such_package"):
+        assert {card.name for card in models.cards()} == {card.name for card in models.BUILT_IN}
+
+
+def test_two_cards_of_one_name_are_refused(entry_points: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EntryPoint, "load", lambda self: [models.XYZ])  # noqa: ARG005
+    entry_points.append(EntryPoint("thief", "somewhere:CARDS", models.PLUGINS))
+    with pytest.raises(CardError, match="Two cards have the name 'xyz'"):
+        models.cards()
