@@ -1,0 +1,119 @@
+"""StoredField: a field read from storage, and the header that every format keeps for it."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from embedfield.card import Card
+from embedfield.errors import CardError, FormatError
+from embedfield.field import Field
+from embedfield.formats.packing import DTYPES, Packing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+# Raised when a reader of an older header could misunderstand a newer one.
+HEADER_VERSION = 1
+HEADER = "embedfield"
+
+
+class StoredField(Field):
+    """A field on disk. Opened from its path; closed with `close` or ``with``."""
+
+    path: Path
+    """What was opened."""
+    packing: Packing
+    """How its numbers are stored."""
+    saturated: int
+    """How many values lay outside the range of their band when they were packed."""
+    format: str
+    """``cog`` or ``zarr``."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+    def __enter__(self) -> Self:
+        """Return the field."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let go of the file."""
+        self.close()
+
+    def describe(self) -> dict[str, str]:
+        """Return what a person would want to know of the field, in lines of text."""
+        west, south, east, north = self.grid.bounds
+        height, width = self.grid.shape
+        return {
+            "model": f"{self.card.name}: {self.card.title}",
+            "file": f"{self.path} ({self.format})",
+            "grid": f"{width} x {height} pixels of {self.grid.res:g} degrees, {self.grid.crs}",
+            "bounds": f"west {west:g}, south {south:g}, east {east:g}, north {north:g}",
+            "bands": f"{self.dim}, {self.band_names[0]} to {self.band_names[-1]}, {self.packing.dtype}",
+            "packing": f"largest error {self.packing.max_error.max():.2g}; {self.saturated:,} values saturated",
+            "licence": self.card.licence,
+        } | {name: str(value) for name, value in self.provenance.items()}
+
+    def __reduce__(self) -> tuple[type[StoredField], tuple[Path]]:
+        """Pickle as a path: whoever unpickles opens the file for himself."""
+        return type(self), (self.path,)
+
+    def _take_header(self, header: dict[str, Any]) -> None:
+        """Set what the header says.
+
+        Raises:
+            FormatError: If a newer embedfield wrote it.
+        """
+        found = header.get("version", math.inf)
+        if found > HEADER_VERSION:
+            raise FormatError(
+                f"{self.path} has header version {found}; this embedfield reads {HEADER_VERSION}. Update it."
+            )
+        try:
+            self.card = Card.from_dict(header["card"])
+        except (KeyError, CardError) as error:
+            raise FormatError(f"{self.path} has a header that cannot be read: {error}") from error
+        self.provenance = header["provenance"]
+        self.saturated = header["saturated"]
+
+
+def packing_of(path: Path, dtype: str, scale: npt.ArrayLike, offset: npt.ArrayLike) -> Packing:
+    """Return the packing that a file states.
+
+    Raises:
+        FormatError: If its dtype is none that this embedfield unpacks.
+    """
+    known = [name for name in DTYPES if name == dtype]
+    if not known:
+        raise FormatError(f"{path} stores {dtype}; this embedfield reads {', '.join(DTYPES)}. Update it.")
+    return Packing(known[0], np.asarray(scale, dtype=np.float64), np.asarray(offset, dtype=np.float64))
+
+
+def header_of(field: Field, saturated: int) -> dict[str, Any]:
+    """Return what a format keeps beside the numbers: plain data for JSON."""
+    return {
+        "version": HEADER_VERSION,
+        "card": field.card.to_dict(),
+        "provenance": dict(field.provenance),
+        "saturated": saturated,
+    }
+
+
+def parse_header(text: str | None, path: Path) -> dict[str, Any]:
+    """Return the header that a file keeps as text.
+
+    Raises:
+        FormatError: If there is none.
+    """
+    if text is None:
+        raise FormatError(
+            f"{path} is no field of embedfield: it has no '{HEADER}' header. Make one with 'embedfield build'."
+        )
+    header: dict[str, Any] = json.loads(text)
+    return header
