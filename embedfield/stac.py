@@ -1,0 +1,248 @@
+"""STAC: what lies on disk, described so that others find and read it."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pystac
+import shapely
+from filelock import FileLock
+from pystac.stac_io import DefaultStacIO
+
+from embedfield.errors import FormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from embedfield.card import Card
+    from embedfield.formats.stored import StoredField
+    from embedfield.grid import Grid
+
+EXTENSIONS = [
+    "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
+    "https://stac-extensions.github.io/raster/v2.0.0/schema.json",
+    "https://stac-extensions.github.io/file/v2.1.0/schema.json",
+    "https://stac-extensions.github.io/processing/v1.2.0/schema.json",
+    "https://stac-extensions.github.io/scientific/v1.0.0/schema.json",
+    "https://stac-extensions.github.io/embeddings/v0.0.1/schema.json",
+]
+MEDIA_TYPES = {
+    ".tif": "image/tiff; application=geotiff; profile=cloud-optimized",
+    ".vrt": "application/x-gdal-vrt+xml",
+    ".zarr": "application/vnd.zarr; version=3",
+    ".png": "image/png",
+}
+CATALOG_ID = "embedfield"
+# The first bytes of a multihash: sha2-256, 32 bytes.
+MULTIHASH_SHA256 = "1220"
+
+
+def item_of(field: StoredField, run: Mapping[str, Any] | None = None) -> pystac.Item:
+    """Return the item of a stored field; its id is the name of the field's folder.
+
+    Args:
+        field: As it lies on disk, in a folder of its own.
+        run: What is known of the build beside the field's own provenance
+            (device, seconds, …); goes into ``emb:runtime_parameters``.
+    """
+    now = datetime.now(UTC)
+    geometry, bbox = _footprint(field.grid)
+    folder = field.path.parent
+    item = pystac.Item(
+        id=folder.name,
+        geometry=geometry,
+        bbox=bbox,
+        datetime=now,
+        properties={
+            "created": pystac.utils.datetime_to_str(now),
+            **_projection(field.grid),
+            **_citation(field.card),
+            "processing:software": {"embedfield": str(field.provenance.get("embedfield", version("embedfield")))},
+            "emb:quantization": _quantization(field),
+            "emb:runtime_parameters": _parameters(field, run or {}),
+        },
+        stac_extensions=EXTENSIONS,
+    )
+    item.add_asset("embeddings", _asset(field.path, ["data"], {"bands": _bands(field)}))
+    for tile in sorted(folder.glob("*.tiles/*.tif")):
+        item.add_asset(tile.stem, _asset(tile, ["data"], {}, below=folder))
+    if (folder / "preview.png").exists():
+        item.add_asset("preview", _asset(folder / "preview.png", ["thumbnail"], {}))
+    return item
+
+
+def add_to_catalog(root: Path, field: StoredField, run: Mapping[str, Any] | None = None) -> pystac.Item:
+    """Write the item of a field beside it, and enter it into collection and catalogue.
+
+    Args:
+        root: Folder of the catalogue; made if it is not there.
+        field: A field in the folder ``root/<model>/<field-id>``.
+        run: As for `item_of`.
+
+    Raises:
+        FormatError: If another kind of STAC object stands at the root.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / ".catalog.lock"):
+        catalog = _open_catalog(root)
+        collection = _open_collection(catalog, field, root / field.card.name)
+        item = item_of(field, run)
+        _enter(collection, item, field.path.parent / f"{item.id}.json")
+        for thing in (item, collection, catalog):
+            thing.save_object(include_self_link=False, stac_io=_WholeFiles())
+    return item
+
+
+def _enter(collection: pystac.Collection, item: pystac.Item, path: Path) -> None:
+    """Link an item from its collection, once, and widen the collection's extent."""
+    # Links are compared as text: an entry whose file is gone must not stop a new one.
+    same = [link for link in collection.get_links("item") if Path(str(link.target)).stem == item.id]
+    collection.links = [link for link in collection.links if link not in same]
+    item.set_self_href(str(path))
+    collection.add_item(item, set_parent=True)
+    item.set_self_href(str(path))
+    boxes = [*collection.extent.spatial.bboxes, item.bbox or []]
+    crossing = any(west > east for west, _, east, _ in boxes)
+    souths, norths = [box[1] for box in boxes], [box[3] for box in boxes]
+    west, east = (-180.0, 180.0) if crossing else (min(box[0] for box in boxes), max(box[2] for box in boxes))
+    times = [time for interval in collection.extent.temporal.intervals for time in interval if time]
+    times.extend([item.datetime] if item.datetime else [])
+    collection.extent = pystac.Extent(
+        pystac.SpatialExtent([[west, min(souths), east, max(norths)]]),
+        pystac.TemporalExtent([[min(times), max(times)]]),
+    )
+
+
+class _WholeFiles(DefaultStacIO):
+    """Writes under a temporary name and renames: a reader never sees half a file."""
+
+    def write_text_to_href(self, href: str, txt: str) -> None:
+        part = Path(f"{href}.part")
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(txt, encoding="utf-8")
+        part.replace(href)
+
+
+def _open_catalog(root: Path) -> pystac.Catalog:
+    path = root / "catalog.json"
+    if not path.exists():
+        catalog = pystac.Catalog(
+            CATALOG_ID,
+            "Location encoders evaluated on grids, made with embedfield.",
+            catalog_type=pystac.CatalogType.SELF_CONTAINED,
+        )
+        catalog.set_self_href(str(path))
+        return catalog
+    try:
+        return pystac.Catalog.from_file(str(path))
+    except (pystac.STACError, ValueError, KeyError) as error:
+        raise FormatError(f"{path} is no STAC catalogue: {error}. Give another folder with --out.") from error
+
+
+def _open_collection(catalog: pystac.Catalog, field: StoredField, folder: Path) -> pystac.Collection:
+    """Return the collection of a model, made if it is not there."""
+    card = field.card
+    found = catalog.get_child(card.name)
+    if isinstance(found, pystac.Collection):
+        return found
+    collection = pystac.Collection(
+        card.name,
+        f"{card.title}. Trained on: {card.training_data}.",
+        _extent(field.grid),
+        title=card.name,
+        license=card.licence,
+        stac_extensions=[EXTENSIONS[-1]],
+        extra_fields={"emb:type": "pixel", "emb:dimensions": card.dim, "data_type": card.dtype},
+    )
+    collection.add_link(pystac.Link("emb:model", card.homepage, title=card.name))
+    collection.add_link(pystac.Link("emb:source-data", card.training_url or card.homepage, title=card.training_data))
+    collection.set_self_href(str(folder / "collection.json"))
+    catalog.add_child(collection, set_parent=True)
+    collection.set_self_href(str(folder / "collection.json"))
+    return collection
+
+
+def _extent(grid: Grid) -> pystac.Extent:
+    """Return an extent that holds the grid, until items give it."""
+    now = datetime.now(UTC)
+    return pystac.Extent(pystac.SpatialExtent([_footprint(grid)[1]]), pystac.TemporalExtent([[now, now]]))
+
+
+def _footprint(grid: Grid) -> tuple[dict[str, Any], list[float]]:
+    """Return the outline and bbox of a grid; one across the antimeridian is cut in two."""
+    west, south, east, north = grid.bounds
+    if east <= 180:
+        return shapely.geometry.mapping(shapely.box(west, south, east, north)), [west, south, east, north]
+    parts = shapely.MultiPolygon([shapely.box(west, south, 180, north), shapely.box(-180, south, east - 360, north)])
+    # RFC 7946: a bbox whose west is greater than its east crosses the antimeridian.
+    return shapely.geometry.mapping(parts), [west, south, east - 360, north]
+
+
+def _projection(grid: Grid) -> dict[str, Any]:
+    return {
+        "proj:code": grid.crs,
+        "proj:shape": list(grid.shape),
+        "proj:transform": list(grid.transform)[:6],
+        "proj:bbox": list(grid.bounds),
+    }
+
+
+def _citation(card: Card) -> dict[str, Any]:
+    # The extension asks for one of its fields; an encoder without a paper is cited by its home.
+    return {"sci:citation": card.paper or card.homepage} | ({"sci:doi": card.doi} if card.doi else {})
+
+
+def _quantization(field: StoredField) -> dict[str, Any]:
+    packing = field.packing
+    return {
+        "method": "linear" if packing.dtype == "uint8" else "none",
+        "original_dtype": "float32",
+        "quantized_dtype": packing.dtype,
+        "scale": packing.scale.tolist(),
+        "offset": packing.offset.tolist(),
+    }
+
+
+def _parameters(field: StoredField, run: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "model": field.card.name,
+        "coordinates": "lon,lat in degrees, at pixel centres",
+        "res": field.grid.res,
+        "saturated": field.saturated,
+        **field.provenance,
+        **run,
+    }
+
+
+def _bands(field: StoredField) -> list[dict[str, Any]]:
+    packing = field.packing
+    nodata = "nan" if math.isnan(packing.nodata) else packing.nodata
+    pairs = zip(field.band_names, packing.scale.tolist(), packing.offset.tolist(), strict=True)
+    return [
+        {"name": name, "data_type": packing.dtype, "nodata": nodata, "raster:scale": scale, "raster:offset": offset}
+        for name, scale, offset in pairs
+    ]
+
+
+def _asset(path: Path, roles: list[str], fields: dict[str, Any], below: Path | None = None) -> pystac.Asset:
+    href = f"./{path.relative_to(below or path.parent).as_posix()}"
+    known = {"file:size": _size(path)} | ({"file:checksum": _multihash(path)} if path.is_file() else {})
+    return pystac.Asset(href, media_type=MEDIA_TYPES[path.suffix], roles=roles, extra_fields=fields | known)
+
+
+def _size(path: Path) -> int:
+    """Return the bytes of a file, or of all files in a folder."""
+    if path.is_file():
+        return path.stat().st_size
+    return sum((Path(folder) / name).stat().st_size for folder, _, names in os.walk(path) for name in names)
+
+
+def _multihash(path: Path) -> str:
+    with path.open("rb") as file:
+        return MULTIHASH_SHA256 + hashlib.file_digest(file, "sha256").hexdigest()
