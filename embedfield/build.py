@@ -1,0 +1,190 @@
+"""Build: model + grid + where → a field on disk, in a catalogue."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import filelock
+
+from embedfield import models
+from embedfield.errors import BusyError, FormatError, OutputExistsError, PackingError
+from embedfield.evaluate import EncodedField, Precision, load
+from embedfield.formats import SUFFIXES, open_field, write_field
+from embedfield.formats.packing import DTYPES, Dtype
+from embedfield.grid import Grid
+from embedfield.places import GLOBE
+from embedfield.preview import write_preview
+from embedfield.stac import add_to_catalog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from embedfield.field import Field
+    from embedfield.formats.stored import StoredField
+    from embedfield.grid import Bounds
+
+Format = Literal["cog", "zarr"]
+
+
+def build_field(
+    model: str,
+    res: float,
+    *,
+    bounds: Bounds = GLOBE,
+    format: Format = "cog",  # noqa: A002  the field's word, as in rasterio's driver and --format
+    dtype: Dtype = "uint8",
+    weights: str | Path | None = None,
+    device: str = "auto",
+    precision: Precision | None = None,
+    out: str | Path = "catalog",
+    overwrite: bool = False,
+    offline: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    report: Callable[[str], None] | None = None,
+) -> StoredField:
+    """Evaluate a model on a grid, write it into a catalogue, and open it.
+
+    The field goes into the folder ``<out>/<model>/<id>`` with a preview and a
+    STAC item. The same call again opens what is there. Nothing stands in that
+    folder before it is whole, and nothing remains of a build that fails.
+
+    Args:
+        model: Name or alias of a model.
+        res: Side of a pixel in degrees.
+        bounds: west, south, east, north in degrees; west greater than east
+            crosses the antimeridian.
+        format: ``cog`` or ``zarr``.
+        dtype: Type of the stored numbers, ``uint8`` or ``float32``.
+        weights: A checkpoint of your own; None for the released one.
+        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:N``.
+        precision: ``float32`` or ``float64``; None for the official one.
+        out: Folder of the catalogue.
+        overwrite: Replace a different field that stands there.
+        offline: Never touch the network.
+        progress: Told (pixels done, pixels in all) as the build goes on.
+        report: Told one line of news at a time.
+
+    Raises:
+        UnknownModelError: If there is no such model.
+        GridError: If bounds and resolution make no grid.
+        FormatError: If there is no such format.
+        PackingError: If the dtype cannot hold the field.
+        WeightsError: If the weights cannot be had or are not the model's.
+        DeviceError: If this machine has no such device or precision.
+        OutputExistsError: If another field stands there.
+        BusyError: If another process is building it.
+    """
+    report = report or (lambda _: None)
+    _check_choices(format, dtype)
+    grid = Grid.from_bounds(res, bounds)
+    folder = Path(out) / models.card(model).name / field_id(models.card(model).name, grid, format, dtype)
+    evaluator = load(model, weights, device, precision, offline=offline, report=report)
+    field = EncodedField(evaluator, grid)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _held(folder):
+        if folder.exists() and not _must_replace(folder, field, overwrite=overwrite):
+            report(f"{folder} is there already, and the same.")
+        else:
+            seconds = _write(field, folder, SUFFIXES[format], dtype, progress)
+            run = {"device": str(evaluator.device), "seconds": round(seconds, 1)}
+            add_to_catalog(Path(out), open_field(folder), run)
+        return open_field(folder)
+
+
+def field_id(model: str, grid: Grid, format: Format, dtype: Dtype) -> str:  # noqa: A002
+    """Return the name of a field's folder: model, resolution, bounds if not global, format, dtype."""
+    west, south, east, north = grid.bounds
+    edges = [
+        _degrees(west, "we"),
+        _degrees(south, "sn"),
+        _degrees(east if east <= 180 else east - 360, "we"),
+        _degrees(north, "sn"),
+    ]
+    area = "" if grid.bounds == GLOBE else "-" + "-".join(edges)
+    return f"{model}-{grid.res:.10g}deg{area}-{format}-{dtype}"
+
+
+def _degrees(value: float, sides: str) -> str:
+    return f"{abs(value):.10g}{sides[value >= 0]}"
+
+
+def _check_choices(format: str, dtype: str) -> None:  # noqa: A002
+    if format not in get_args(Format):
+        raise FormatError(f"format={format!r} is not known. Choose from: {', '.join(get_args(Format))}.")
+    if dtype not in DTYPES:
+        raise PackingError(f"dtype={dtype!r} cannot be stored. Choose from: {', '.join(DTYPES)}.")
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a field's folder.
+
+    Raises:
+        BusyError: If another process is there.
+    """
+    try:
+        with filelock.FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0):
+            yield
+    except filelock.Timeout as error:
+        raise BusyError(f"Another process is building {folder}. Wait for it, or write elsewhere with --out.") from error
+
+
+def _must_replace(folder: Path, field: Field, *, overwrite: bool) -> bool:
+    """Return whether the field in a folder is to be replaced; False if it is the same."""
+    if overwrite:
+        return True
+    try:
+        with open_field(folder) as held:
+            differing = [name for name, value in identity(field).items() if identity(held).get(name) != value]
+            found = identity(held)
+    except FormatError as error:
+        raise OutputExistsError(
+            f"{folder} exists and holds something else: {error} Give --overwrite to replace it."
+        ) from error
+    if differing:
+        name = differing[0]
+        raise OutputExistsError(
+            f"{folder} holds another field: its {name} is {found.get(name)!r}, and this build's is "
+            f"{identity(field)[name]!r}. Give --overwrite to replace it, or write elsewhere with --out."
+        )
+    return False
+
+
+def identity(field: Field) -> dict[str, Any]:
+    """Return what makes two fields in one folder the same."""
+    return {
+        "model": field.card.name,
+        "dim": field.dim,
+        "weights_sha256": field.provenance.get("weights_sha256"),
+        "precision": field.provenance.get("precision"),
+        "grid": field.grid.to_dict(),
+    }
+
+
+def _write(field: Field, folder: Path, suffix: str, dtype: Dtype, progress: Callable[[int, int], None] | None) -> float:
+    """Write a field's folder under a temporary name and rename it; return the seconds it took."""
+    start = time.monotonic()
+    part = folder.with_name(f".{folder.name}.part")
+    # The lock is held: what stands there was left by a process that is gone.
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    done, total = 0, field.grid.width * field.grid.height
+
+    def tell(pixels: int) -> None:
+        nonlocal done
+        done += pixels
+        if progress:
+            progress(done, total)
+
+    try:
+        with write_field(field, part / f"{folder.name}{suffix}", dtype=dtype, progress=tell) as stored:
+            write_preview(stored, part / "preview.png")
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return time.monotonic() - start
