@@ -2,7 +2,8 @@
 # make test   every check
 # make setup  the environment in .venv, which both use
 
-PYTHON ?= python3
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12; do \
+  $$name -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo $$name && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
@@ -13,8 +14,7 @@ INSTALL := pip install --quiet --disable-pip-version-check --constraint constrai
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 12))' || \
-	  { echo "$(PYTHON) is older than 3.12. Name a newer one: make PYTHON=python3.13 $(MAKECMDGOALS)"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "No Python 3.12 or newer on the path. Install one, or: make PYTHON=/path/to/it"; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m $(INSTALL) pip setuptools
 	@echo "Installing what constraints.txt pins, torch among it: a few minutes, the first time."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from contextlib import contextmanager
@@ -91,7 +92,9 @@ def build_field(
         else:
             seconds = _write(field, folder, SUFFIXES[format], dtype, progress)
             run = {"device": str(evaluator.device), "seconds": round(seconds, 1)}
-            add_to_catalog(Path(out), open_field(folder), run)
+            item = add_to_catalog(Path(out), open_field(folder), run)
+            size = sum(asset.extra_fields["file:size"] for asset in item.assets.values())
+            report(f"{grid.width} x {grid.height} pixels x {field.dim} bands, {size / 1e6:.1f} MB, in {seconds:.1f} s")
         return open_field(folder)
 
 
@@ -159,6 +162,7 @@ def identity(field: Field) -> dict[str, Any]:
     return {
         "model": field.card.name,
         "dim": field.dim,
+        "options": json.loads(json.dumps(dict(field.card.options))),
         "weights_sha256": field.provenance.get("weights_sha256"),
         "precision": field.provenance.get("precision"),
         "grid": field.grid.to_dict(),

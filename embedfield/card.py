@@ -76,6 +76,8 @@ class Card:
     """Dotted path of the encoder, ``package.module:Class``."""
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """What the encoder's code needs to know beside the weights."""
+    inputs: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """What can be asked of the encoder beside a place, such as a month: name → meaning."""
     weights: Weights | None = None
     """Released weights; None for an encoder that has no parameters."""
     aliases: tuple[str, ...] = ()

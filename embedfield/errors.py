@@ -3,6 +3,7 @@
     EmbedfieldError
     ├── UnknownModelError      (KeyError)         no card has that name
     ├── CardError              (ValueError)       a card contradicts itself
+    ├── InputsError            (ValueError)       an extra input that the model does not take
     ├── WeightsError           (ValueError)       weights that cannot be had, or are not what they should be
     │   ├── ChecksumError                         bytes that differ from what the card promises
     │   └── OfflineError                          a fetch would be needed, and the network is not to be used
@@ -33,6 +34,10 @@ class UnknownModelError(EmbedfieldError, KeyError):
 
 class CardError(EmbedfieldError, ValueError):
     """A card contradicts itself or another card."""
+
+
+class InputsError(EmbedfieldError, ValueError):
+    """A model does not take an input that was given."""
 
 
 class WeightsError(EmbedfieldError, ValueError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -162,6 +162,7 @@ def load(
     *,
     offline: bool = False,
     report: Callable[[str], None] | None = None,
+    **inputs: Any,
 ) -> Evaluator:
     """Return a model, ready to encode places.
 
@@ -173,13 +174,15 @@ def load(
         precision: ``float32`` or ``float64``; None for the official one.
         offline: Never touch the network.
         report: Told what is fetched, before it is.
+        inputs: What is asked beside the place, by the names in the model's card.
 
     Raises:
         UnknownModelError: If there is no such model.
+        InputsError: If the model takes no input of a name.
         WeightsError: If the weights cannot be had or are not the model's.
         DeviceError: If this machine has no such device or precision.
     """
-    return Evaluator(models.load(name, weights, offline=offline, report=report), device, precision)
+    return Evaluator(models.load(name, weights, inputs, offline=offline, report=report), device, precision)
 
 
 def _device(name: str) -> torch.device:

@@ -6,16 +6,17 @@ import difflib
 import importlib
 import warnings
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from embedfield import weights as weights_module
 from embedfield.card import Card, HubWeights, PackageWeights
-from embedfield.errors import CardError, EmbedfieldError, UnknownModelError
+from embedfield.errors import CardError, EmbedfieldError, InputsError, UnknownModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from embedfield.encoders import Encoder
@@ -24,7 +25,7 @@ PLUGINS = "embedfield.encoders"
 
 GEOCLIP = Card(
     name="geoclip",
-    title="GeoCLIP: places as photographs show them",
+    title="GeoCLIP, trained on photographs",
     dim=512,
     code="embedfield.encoders.geoclip:GeoCLIP",
     options={"scales": (1, 16, 256)},
@@ -49,23 +50,50 @@ GEOCLIP = Card(
     homepage="https://github.com/VicenteVivan/geo-clip",
 )
 
-# The commits of the other five repositories are not known here: the hub's own digest is held to instead.
-SATCLIP_REVISIONS = {"vit16-l40": "0ef2acc0b91d3c8cfdf4a0cc03207095989287ab"}
+# Commit of the hub's repository, and sha256 of the checkpoint in it.
+SATCLIP_FILES = {
+    "resnet18-l10": (
+        "5263ff2455427581783c399808bdaa6c83857578",
+        "c4af9559afb43d9c8be2781d4f70ce3f8a1087ea5a3773906c7c50ed05479ebd",
+    ),
+    "resnet18-l40": (
+        "983a9d9d1f2f933f9a6a6225a214917fb58659d8",
+        "6e2ed15146566170829bae8dd506d8274cd6fe4534c0ef407668dc3ccb04d2f1",
+    ),
+    "resnet50-l10": (
+        "f41ed774863f2b0297e6f096eb3e3490888c03c2",
+        "87ad5e8ca152e9564896f48de033e8d4278665bce049d36b3794847a430e69b1",
+    ),
+    "resnet50-l40": (
+        "b66714c7308a55d12849d1ea43f892440d78e41a",
+        "50df6453c20ce82b51ceba89811dcf1a21e7fa9d625cbc630f4cdcc4fc0de53a",
+    ),
+    "vit16-l10": (
+        "829a79064fade0233c68bf01b7a3155be1b8778b",
+        "c7596a5f7aacf72a7c49587a2a5a80f23cf61000a36b46e471c1422b273ca9c0",
+    ),
+    "vit16-l40": (
+        "0ef2acc0b91d3c8cfdf4a0cc03207095989287ab",
+        "c54c794cb8f95d4a141506656581240008570194b309c91217d86a6d4da5399f",
+    ),
+}
 
 
 def _satclip(tower: str, degrees: int) -> Card:
     """Return the card of one released SatCLIP checkpoint."""
     variant = f"{tower.lower()}-l{degrees}"
+    revision, sha256 = SATCLIP_FILES[variant]
     return Card(
         name=f"satclip-{variant}",
-        title=f"SatCLIP, {tower} image tower, {degrees} harmonic degrees: places as Sentinel-2 sees them",
+        title=f"SatCLIP {tower} L={degrees}, trained on Sentinel-2",
         dim=256,
         code="embedfield.encoders.satclip:SatCLIP",
         options={"legendre_polys": degrees, "vision_layers": f"moco_{tower.lower()}"},
         weights=HubWeights(
             file=f"satclip-{variant}.ckpt",
             repo=f"microsoft/SatCLIP-{tower}-L{degrees}",
-            revision=SATCLIP_REVISIONS.get(variant),
+            revision=revision,
+            sha256=sha256,
             licence="MIT",
         ),
         aliases=(f"satclip-l{degrees}",) if tower == "ViT16" else (),
@@ -83,7 +111,7 @@ def _harmonics(degrees: int) -> Card:
     """Return the card of plain spherical harmonics."""
     return Card(
         name=f"sh-l{degrees}",
-        title=f"Real spherical harmonics of {degrees} degrees, orthonormal; no weights",
+        title=f"real spherical harmonics, {degrees} degrees",
         dim=degrees**2,
         code="embedfield.encoders.analytic:Analytic",
         options={"legendre_polys": degrees},
@@ -95,7 +123,7 @@ def _harmonics(degrees: int) -> Card:
 
 XYZ = Card(
     name="xyz",
-    title="The place as a unit vector in space; no weights",
+    title="the place as a unit vector",
     dim=3,
     code="embedfield.encoders.analytic:Analytic",
     dtype="float64",
@@ -152,6 +180,7 @@ def card(name: str) -> Card:
 def load(
     name: str,
     weights: str | Path | None = None,
+    inputs: Mapping[str, Any] | None = None,
     *,
     offline: bool = False,
     report: Callable[[str], None] | None = None,
@@ -162,14 +191,17 @@ def load(
         name: A card's name or alias.
         weights: A checkpoint of your own; None for the released one, fetched
             once and then kept in the cache.
+        inputs: What is asked beside the place, by the names in the card; they
+            join the options of the encoder's card.
         offline: Never touch the network.
         report: Told what is fetched, before it is.
 
     Raises:
         UnknownModelError: If there is no such model.
+        InputsError: If the model takes no input of a name.
         WeightsError: If the weights cannot be had or are not the model's.
     """
-    model = card(name)
+    model = _with_inputs(card(name), inputs or {})
     if weights is not None:
         held = weights_module.local(weights)
     elif model.weights is not None:
@@ -179,6 +211,15 @@ def load(
     encoder = _encoder_class(model).from_card(model, held.path if held else None)
     encoder.weights_sha256 = held.sha256 if held else None
     return encoder
+
+
+def _with_inputs(model: Card, inputs: Mapping[str, Any]) -> Card:
+    """Return a card with inputs among its options."""
+    for name in inputs:
+        if name not in model.inputs:
+            takes = ", ".join(model.inputs) or "only places"
+            raise InputsError(f"{model.name} takes no input {name!r}. It takes: {takes}. Leave {name} out.")
+    return replace(model, options={**model.options, **inputs}) if inputs else model
 
 
 def _encoder_class(model: Card) -> type[Encoder]:

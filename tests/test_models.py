@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import pytest
 from embedfield import models
 from embedfield.card import HubWeights
 from embedfield.encoders import Encoder
-from embedfield.errors import CardError, UnknownModelError, WeightsError
+from embedfield.errors import CardError, InputsError, UnknownModelError, WeightsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +43,20 @@ def test_satclips_cards_point_to_the_official_files() -> None:
     weights = models.card("satclip-l40").weights
     assert isinstance(weights, HubWeights)
     assert (weights.repo, weights.file) == ("microsoft/SatCLIP-ViT16-L40", "satclip-vit16-l40.ckpt")
-    assert weights.revision == "0ef2acc0b91d3c8cfdf4a0cc03207095989287ab"
+
+
+@pytest.mark.parametrize("card", [card for card in models.cards() if card.weights], ids=lambda card: card.name)
+def test_released_weights_are_pinned(card: Any) -> None:
+    assert re.fullmatch("[0-9a-f]{64}", card.weights.sha256)
+    if isinstance(card.weights, HubWeights):
+        assert re.fullmatch("[0-9a-f]{40}", card.weights.revision)
+    else:
+        assert "==" in card.weights.package
+
+
+def test_an_input_that_a_model_does_not_take_is_refused() -> None:
+    with pytest.raises(InputsError, match="xyz takes no input 'month'. It takes: only places"):
+        models.load("xyz", inputs={"month": 3})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,5 @@
+"""``python -m embedfield``: the command line."""
+
+from embedfield.cli import main
+
+main()
