@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,16 +60,22 @@ def read_places(path: str | Path, lon: str | None = None, lat: str | None = None
         raise PlacesError(f"{path} does not exist. Give a CSV, Parquet or vector file of places.")
     try:
         table = _read(path)
-    except (ValueError, OSError, pyogrio.errors.DataSourceError, UnicodeDecodeError) as error:
+    except (ValueError, OSError, RuntimeError, pd.errors.ParserWarning) as error:
         raise PlacesError(f"{path} cannot be read: {str(error).splitlines()[0]}. Is it what its name says?") from error
-    if not isinstance(table, geopandas.GeoDataFrame):
+    if isinstance(table, geopandas.GeoDataFrame):
+        if lon or lat:
+            raise PlacesError(f"{path} has points of its own. Leave --lon and --lat out.")
+    else:
         table.attrs["lonlat"] = [_column(table, str(path), LON, lon), _column(table, str(path), LAT, lat)]
     return table
 
 
 def _read(path: Path) -> pd.DataFrame:
     if path.suffix in (".csv", ".tsv"):
-        return pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",")
+        with warnings.catch_warnings():
+            # Without index_col=False a cell too many in each row would shift the columns.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            return pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", index_col=False)
     if path.suffix == ".parquet" and b"geo" not in (pyarrow.parquet.read_schema(path).metadata or {}):
         return pd.read_parquet(path)
     located: pd.DataFrame = geopandas.read_parquet(path) if path.suffix == ".parquet" else geopandas.read_file(path)
@@ -171,6 +178,8 @@ def check_output(path: str | Path, *, overwrite: bool = False) -> Path:
         raise PlacesError(f"{path} is no table that can be written. Give one of: {', '.join(WRITERS)}.")
     if not path.parent.is_dir():
         raise PlacesError(f"{path.parent} is no folder. Make it, or write elsewhere.")
+    if path.is_dir():
+        raise OutputExistsError(f"{path} is a folder. Write elsewhere.")
     if path.exists() and not overwrite:
         raise OutputExistsError(f"{path} exists. Give --overwrite to replace it, or write elsewhere.")
     return path
@@ -186,6 +195,9 @@ def write_table(table: pd.DataFrame, path: str | Path, *, overwrite: bool = Fals
     path = check_output(path, overwrite=overwrite)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         part = Path(folder) / path.name
-        WRITERS[path.suffix](table, part)
+        try:
+            WRITERS[path.suffix](table, part)
+        except (pyogrio.errors.FieldError, pyogrio.errors.FeatureError) as error:
+            raise PlacesError(f"{path} cannot hold the table: {error}. Rename that column.") from error
         part.replace(path)
     return path
