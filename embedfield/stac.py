@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import os
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,10 +92,11 @@ def add_to_catalog(root: Path, field: StoredField, run: Mapping[str, Any] | None
     """
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".catalog.lock"):
-        catalog = _open_catalog(root)
-        collection = _open_collection(catalog, field, root / field.card.name)
+        catalog = open_catalog(root)
         item = item_of(field, run)
+        collection = _open_collection(catalog, field, item, root / field.card.name)
         _enter(collection, item, field.path.parent / f"{item.id}.json")
+        # From the item up: a reader never follows a link to what is not there yet.
         for thing in (item, collection, catalog):
             thing.save_object(include_self_link=False, stac_io=_WholeFiles())
     return item
@@ -119,6 +122,21 @@ def _enter(collection: pystac.Collection, item: pystac.Item, path: Path) -> None
     )
 
 
+def is_entered(root: Path, field: StoredField) -> bool:
+    """Return whether catalogue, collection and item of a stored field all stand, and lead to one another."""
+    folder = field.path.parent
+    chain = (root / "catalog.json", folder.parent / "collection.json", folder / f"{folder.name}.json")
+    return chain[-1].exists() and all(_links_to(above, below) for above, below in pairwise(chain))
+
+
+def _links_to(path: Path, target: Path) -> bool:
+    """Return whether a STAC file is there and has a link to another."""
+    if not path.exists():
+        return False
+    links = json.loads(path.read_text(encoding="utf-8"))["links"]
+    return any((path.parent / link["href"]).resolve() == target.resolve() for link in links)
+
+
 class _WholeFiles(DefaultStacIO):
     """Writes under a temporary name and renames: a reader never sees half a file."""
 
@@ -129,7 +147,12 @@ class _WholeFiles(DefaultStacIO):
         part.replace(href)
 
 
-def _open_catalog(root: Path) -> pystac.Catalog:
+def open_catalog(root: Path) -> pystac.Catalog:
+    """Return the catalogue of a folder; a new one, not yet written, if there is none.
+
+    Raises:
+        FormatError: If something else has its name.
+    """
     path = root / "catalog.json"
     if not path.exists():
         catalog = pystac.Catalog(
@@ -141,20 +164,25 @@ def _open_catalog(root: Path) -> pystac.Catalog:
         return catalog
     try:
         return pystac.Catalog.from_file(str(path))
-    except (pystac.STACError, ValueError, KeyError) as error:
-        raise FormatError(f"{path} is no STAC catalogue: {error}. Give another folder with --out.") from error
+    except (pystac.STACError, pystac.STACTypeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise FormatError(f"{path} is no STAC catalogue: {reason}. Give another folder with --out.") from error
 
 
-def _open_collection(catalog: pystac.Catalog, field: StoredField, folder: Path) -> pystac.Collection:
+def _open_collection(catalog: pystac.Catalog, field: StoredField, item: pystac.Item, folder: Path) -> pystac.Collection:
     """Return the collection of a model, made if it is not there."""
     card = field.card
-    found = catalog.get_child(card.name)
-    if isinstance(found, pystac.Collection):
-        return found
+    # Links are compared as text: another model's collection that is gone must not stop this one.
+    same = [link for link in catalog.get_child_links() if Path(str(link.target)).parent.name == card.name]
+    if same and (folder / "collection.json").exists():
+        found = same[0].resolve_stac_object(root=catalog).target
+        if isinstance(found, pystac.Collection):
+            return found
+    catalog.links = [link for link in catalog.links if link not in same]
     collection = pystac.Collection(
         card.name,
         f"{card.title}. Trained on: {card.training_data}.",
-        _extent(field.grid),
+        pystac.Extent(pystac.SpatialExtent([item.bbox or []]), pystac.TemporalExtent([[item.datetime, item.datetime]])),
         title=card.name,
         license=card.licence,
         stac_extensions=[EXTENSIONS[-1]],
@@ -168,15 +196,11 @@ def _open_collection(catalog: pystac.Catalog, field: StoredField, folder: Path) 
     return collection
 
 
-def _extent(grid: Grid) -> pystac.Extent:
-    """Return an extent that holds the grid, until items give it."""
-    now = datetime.now(UTC)
-    return pystac.Extent(pystac.SpatialExtent([_footprint(grid)[1]]), pystac.TemporalExtent([[now, now]]))
-
-
 def _footprint(grid: Grid) -> tuple[dict[str, Any], list[float]]:
     """Return the outline and bbox of a grid; one across the antimeridian is cut in two."""
     west, south, east, north = grid.bounds
+    if grid.closed:
+        west, east = -180.0, 180.0
     if east <= 180:
         return shapely.geometry.mapping(shapely.box(west, south, east, north)), [west, south, east, north]
     parts = shapely.MultiPolygon([shapely.box(west, south, 180, north), shapely.box(-180, south, east - 360, north)])
