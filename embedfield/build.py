@@ -19,7 +19,7 @@ from embedfield.formats.packing import DTYPES, Dtype
 from embedfield.grid import Grid
 from embedfield.places import GLOBE
 from embedfield.preview import write_preview
-from embedfield.stac import add_to_catalog
+from embedfield.stac import add_to_catalog, is_entered, open_catalog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,11 +83,13 @@ def build_field(
     _check_choices(format, dtype)
     grid = Grid.from_bounds(res, bounds)
     folder = Path(out) / models.card(model).name / field_id(models.card(model).name, grid, format, dtype)
+    _check_place(Path(out), folder)
     evaluator = load(model, weights, device, precision, offline=offline, report=report)
     field = EncodedField(evaluator, grid)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _held(folder):
         if folder.exists() and not _must_replace(folder, field, overwrite=overwrite):
+            _enter_if_needed(Path(out), folder)
             report(f"{folder} is there already, and the same.")
         else:
             seconds = _write(field, folder, SUFFIXES[format], dtype, progress)
@@ -96,6 +98,13 @@ def build_field(
             size = sum(asset.extra_fields["file:size"] for asset in item.assets.values())
             report(f"{grid.width} x {grid.height} pixels x {field.dim} bands, {size / 1e6:.1f} MB, in {seconds:.1f} s")
         return open_field(folder)
+
+
+def _enter_if_needed(root: Path, folder: Path) -> None:
+    """Enter a field into the catalogue if a build was killed before it did."""
+    with open_field(folder) as field:
+        if not is_entered(root, field):
+            add_to_catalog(root, field)
 
 
 def field_id(model: str, grid: Grid, format: Format, dtype: Dtype) -> str:  # noqa: A002
@@ -120,6 +129,14 @@ def _check_choices(format: str, dtype: str) -> None:  # noqa: A002
         raise FormatError(f"format={format!r} is not known. Choose from: {', '.join(get_args(Format))}.")
     if dtype not in DTYPES:
         raise PackingError(f"dtype={dtype!r} cannot be stored. Choose from: {', '.join(DTYPES)}.")
+
+
+def _check_place(root: Path, folder: Path) -> None:
+    """Refuse a place for a catalogue where something else stands."""
+    standing = next(path for path in folder.absolute().parents if path.exists())
+    if not standing.is_dir():
+        raise OutputExistsError(f"{standing} is a file, and a folder should go there. Write elsewhere with --out.")
+    open_catalog(root)
 
 
 @contextmanager

@@ -1,0 +1,407 @@
+"""A build makes a whole field or nothing, and the same call again opens what is there."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pystac
+import pytest
+import torch
+
+from embedfield.build import build_field, field_id
+from embedfield.errors import (
+    BusyError,
+    DeviceError,
+    FormatError,
+    GridError,
+    OutputExistsError,
+    PackingError,
+    UnknownModelError,
+    WeightsError,
+)
+from embedfield.evaluate import Evaluator, load
+from embedfield.formats import open_field
+from embedfield.grid import Grid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from embedfield.formats.stored import StoredField
+
+WEIGHTS = Path(__file__).parent / "reference" / "satclip_l40_small.ckpt"
+ID = "xyz-10deg-cog-uint8"
+
+
+def build(out: Path, model: str = "xyz", res: float = 10, **kwargs: Any) -> StoredField:
+    """Build a small field, on the CPU, and close it."""
+    field = build_field(model, res, out=out, device="cpu", **kwargs)
+    field.close()
+    return field
+
+
+def other_weights(folder: Path) -> Path:
+    """Return a checkpoint of the same shape with one number changed."""
+    checkpoint = torch.load(WEIGHTS, weights_only=True)
+    checkpoint["state_dict"]["model.location.nnet.last_layer.bias"][0] += 1
+    torch.save(checkpoint, folder / "other.ckpt")
+    return folder / "other.ckpt"
+
+
+def remains(catalog: Path, model: str = "xyz") -> list[str]:
+    """Return what lies in a model's folder beside locks."""
+    return sorted(path.name for path in (catalog / model).glob("*") if path.suffix != ".lock")
+
+
+def entered(catalog: Path) -> list[str]:
+    """Return the names of the items that a catalogue leads to."""
+    return sorted(item.id for item in pystac.Catalog.from_file(str(catalog / "catalog.json")).get_items(recursive=True))
+
+
+def fail_after(monkeypatch: pytest.MonkeyPatch, calls: int, error: BaseException) -> None:
+    """Let the encoder fail once it has answered some calls."""
+    encode, done = Evaluator.encode_lattice, iter(range(calls))
+
+    def failing(self: Evaluator, lons: Any, lats: Any) -> Any:
+        if next(done, None) is None:
+            raise error
+        return encode(self, lons, lats)
+
+    monkeypatch.setattr(Evaluator, "encode_lattice", failing)
+
+
+@pytest.mark.parametrize(("form", "suffix"), [("cog", ".tif"), ("zarr", ".zarr")])
+def test_a_build_is_a_raster_a_preview_and_an_item_in_a_folder_of_their_name(
+    catalog: Path, form: str, suffix: str
+) -> None:
+    field = build(catalog, format=form)
+    name = f"xyz-10deg-{form}-uint8"
+    assert field.path == catalog / "xyz" / name / f"{name}{suffix}"
+    assert sorted(path.name for path in field.path.parent.iterdir()) == sorted(
+        [f"{name}{suffix}", f"{name}.json", "preview.png"]
+    )
+    assert remains(catalog) == ["collection.json", name]
+    assert entered(catalog) == [name]
+
+
+@pytest.mark.parametrize("form", ["cog", "zarr"])
+def test_a_built_field_holds_the_encoder_at_its_pixel_centres(catalog: Path, form: str) -> None:
+    with build_field("xyz", 30, dtype="float32", format=form, out=catalog) as field:  # type: ignore[arg-type]
+        lon, lat = np.deg2rad(np.meshgrid(np.arange(-165, 180, 30), np.arange(75, -90, -30)))
+        wanted = np.stack((np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)))
+        np.testing.assert_allclose(field.read(), wanted, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "name"),
+    [
+        ((-180, -90, 180, 90), "xyz-10deg-cog-uint8"),
+        ((0, -10, 20, 50), "xyz-10deg-0e-10s-20e-50n-cog-uint8"),
+        ((170, -20, -170, 20), "xyz-10deg-170e-20s-170w-20n-cog-uint8"),
+        ((-40, -90, -20, 0), "xyz-10deg-40w-90s-20w-0n-cog-uint8"),
+    ],
+)
+def test_a_field_is_named_by_its_resolution_and_its_bounds(bounds: tuple[float, ...], name: str) -> None:
+    grid = Grid.from_bounds(10, bounds)  # type: ignore[arg-type]
+    assert field_id("xyz", grid, "cog", "uint8") == name
+
+
+@pytest.mark.parametrize(
+    ("res", "name"),
+    [(0.25, "sh-l10-0.25deg-zarr-float32"), (1.0, "sh-l10-1deg-zarr-float32"), (0.1, "sh-l10-0.1deg-zarr-float32")],
+)
+def test_a_resolution_is_written_without_needless_digits(res: float, name: str) -> None:
+    assert field_id("sh-l10", Grid.from_bounds(res), "zarr", "float32") == name
+
+
+def test_bounds_that_differ_make_names_that_differ() -> None:
+    names = {
+        field_id("xyz", Grid.from_bounds(1, bounds), "cog", "uint8")
+        for bounds in ((10, 0, 20, 5), (-20, 0, -10, 5), (10, -5, 20, 0), (10, 0, -160, 5), (0, -90, 360, 90))
+    }
+    assert len(names) == 5
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"format": "zarr"}, {"bounds": (170, -20, -170, 20)}, {"res": 20 / 3}])
+def test_the_same_call_again_opens_what_is_there(catalog: Path, kwargs: dict[str, Any]) -> None:
+    raster, news = build(catalog, **kwargs).path, list[str]()
+    before = {path: path.stat().st_mtime_ns for path in catalog.rglob("*") if path.suffix != ".lock"}
+    again = build(catalog, report=news.append, **kwargs)
+    assert again.path == raster
+    assert {path: path.stat().st_mtime_ns for path in catalog.rglob("*") if path.suffix != ".lock"} == before
+    assert news == [f"{raster.parent} is there already, and the same."]
+
+
+@pytest.mark.parametrize("kwargs", [{"dtype": "float32"}, {"format": "zarr"}, {"res": 20}, {"bounds": (0, 0, 20, 20)}])
+def test_another_kind_of_field_goes_beside_the_first(catalog: Path, kwargs: dict[str, Any]) -> None:
+    build(catalog)
+    second = build(catalog, **kwargs)
+    assert entered(catalog) == sorted([ID, second.path.parent.name])
+
+
+def test_another_precision_in_the_same_place_is_refused_by_name(catalog: Path) -> None:
+    raster = build(catalog).path
+    before = raster.read_bytes()
+    with pytest.raises(OutputExistsError, match=r"its precision is 'float64', .*'float32'.*--overwrite.*--out"):
+        build(catalog, precision="float32")
+    assert raster.read_bytes() == before
+
+
+def test_other_weights_in_the_same_place_are_refused_by_name(catalog: Path, tmp_path: Path) -> None:
+    raster = build(catalog, "satclip-l40", weights=WEIGHTS).path
+    before = raster.read_bytes()
+    with pytest.raises(OutputExistsError, match=r"its weights_sha256 is '[0-9a-f]{64}'"):
+        build(catalog, "satclip-l40", weights=other_weights(tmp_path))
+    assert raster.read_bytes() == before
+
+
+def test_the_same_weights_under_another_name_are_the_same(catalog: Path, tmp_path: Path) -> None:
+    (tmp_path / "copy.ckpt").write_bytes(WEIGHTS.read_bytes())
+    first = build(catalog, "satclip-l40", weights=WEIGHTS).path.stat().st_mtime_ns
+    assert build(catalog, "satclip-l40", weights=tmp_path / "copy.ckpt").path.stat().st_mtime_ns == first
+
+
+@pytest.mark.parametrize("form", ["cog", "zarr"])
+def test_overwrite_replaces_a_field(catalog: Path, form: str) -> None:
+    build(catalog, format=form)
+    replaced = build(catalog, format=form, precision="float32", overwrite=True)
+    with open_field(replaced.path) as field:
+        assert field.provenance["precision"] == "float32"
+    assert remains(catalog) == ["collection.json", f"xyz-10deg-{form}-uint8"]
+    item = json.loads((replaced.path.parent / f"{replaced.path.parent.name}.json").read_text("utf-8"))
+    assert item["properties"]["emb:runtime_parameters"]["precision"] == "float32"
+
+
+@pytest.mark.parametrize("name", ["notes.txt", f"{ID}.tif"])
+def test_a_folder_that_holds_something_else_is_refused_and_kept(catalog: Path, name: str) -> None:
+    folder = catalog / "xyz" / ID
+    folder.mkdir(parents=True)
+    (folder / name).write_text("mine")
+    with pytest.raises(OutputExistsError, match=r"exists and holds something else.*--overwrite"):
+        build(catalog)
+    assert [path.read_text() for path in folder.iterdir()] == ["mine"]
+
+
+def test_a_file_where_the_folder_should_go_is_refused_and_kept(catalog: Path) -> None:
+    (catalog / "xyz").mkdir(parents=True)
+    (catalog / "xyz" / ID).write_text("mine")
+    with pytest.raises(OutputExistsError):
+        build(catalog)
+    assert (catalog / "xyz" / ID).read_text() == "mine"
+
+
+@pytest.mark.parametrize("place", [".", "xyz"])
+def test_a_file_where_the_catalogue_should_go_is_refused_and_kept(catalog: Path, place: str) -> None:
+    file = catalog / place
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("mine")
+    with pytest.raises(OutputExistsError, match="--out"):
+        build(catalog)
+    assert file.read_text() == "mine"
+
+
+def test_a_catalogue_of_something_else_is_refused_before_anything_is_written(catalog: Path) -> None:
+    catalog.mkdir()
+    (catalog / "catalog.json").write_text("not JSON")
+    with pytest.raises(FormatError, match=r"catalog\.json is no STAC catalogue"):
+        build(catalog)
+    assert [path for path in catalog.rglob("*") if path.is_dir() or path.suffix != ".lock"] == [
+        catalog / "catalog.json"
+    ]
+
+
+def test_an_encoder_without_finite_values_is_refused_and_leaves_no_field(
+    catalog: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Evaluator, "encode_lattice", lambda _, lons, lats: np.full((len(lats), len(lons), 3), np.inf))
+    with pytest.raises(PackingError, match="not finite"):
+        build(catalog)
+    assert remains(catalog) == []
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out of memory"), KeyboardInterrupt()])
+@pytest.mark.parametrize("form", ["cog", "zarr"])
+@pytest.mark.parametrize("calls", [0, 1])
+def test_a_build_that_fails_leaves_nothing(
+    catalog: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, form: str, calls: int
+) -> None:
+    fail_after(monkeypatch, calls, error)
+    with pytest.raises(type(error)):
+        build(catalog, format=form)
+    assert remains(catalog) == []
+    assert not (catalog / "catalog.json").exists()
+
+
+def test_a_build_that_fails_among_tiles_leaves_nothing(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedfield.formats.cog.BUDGET", 128 * 128 * 3)
+    fail_after(monkeypatch, 4, RuntimeError("out of memory"))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        build(catalog, res=1)
+    assert remains(catalog) == []
+
+
+def test_a_replacement_that_fails_leaves_the_field_as_it_was(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raster = build(catalog).path
+    before = {path: path.read_bytes() for path in catalog.rglob("*") if path.is_file()}
+    fail_after(monkeypatch, 1, RuntimeError("out of memory"))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        build(catalog, overwrite=True)
+    assert {path: path.read_bytes() for path in catalog.rglob("*") if path.is_file()} == before
+    open_field(raster).close()
+
+
+def test_after_a_failure_the_same_call_succeeds(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        fail_after(patch, 1, RuntimeError("out of memory"))
+        with pytest.raises(RuntimeError, match="out of memory"):
+            build(catalog)
+    build(catalog)
+    assert entered(catalog) == [ID]
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "error", "message"),
+    [
+        ({"model": "satclip-l4"}, UnknownModelError, "Did you mean 'satclip-l40'"),
+        ({"model": "../xyz"}, UnknownModelError, "No model named"),
+        ({"format": "png"}, FormatError, "Choose from: cog, zarr"),
+        ({"dtype": "int8"}, PackingError, "Choose from: uint8, float32"),
+        ({"res": 7}, GridError, "does not divide .* into whole pixels"),
+        ({"res": 0}, GridError, "is no size of a pixel"),
+        ({"res": -10}, GridError, "is no size of a pixel"),
+        ({"res": float("nan")}, GridError, "is no size of a pixel"),
+        ({"res": 400}, GridError, "does not divide .* into whole pixels"),
+        ({"bounds": (-180, -100, 180, 90)}, GridError, "south=-100"),
+        ({"bounds": (-180, 90, 180, -90)}, GridError, "rise from south to north"),
+        ({"bounds": (-190, -90, 180, 90)}, GridError, "west=-190"),
+        ({"bounds": (-180, -90, 370, 90)}, GridError, "east=370"),
+        ({"bounds": (10, 0, 10, 10)}, GridError, "differ"),
+        ({"device": "tpu9"}, DeviceError, "is no device"),
+        ({"precision": "float16"}, DeviceError, "Choose from: float32, float64"),
+        ({"weights": WEIGHTS}, WeightsError, "has no weights"),
+        ({"model": "satclip-l40", "weights": Path("nowhere.ckpt")}, WeightsError, "No weights at"),
+        ({"model": "satclip-l10", "weights": WEIGHTS}, WeightsError, "is not satclip-vit16-l10"),
+        ({"model": "satclip-resnet18-l40", "weights": WEIGHTS}, WeightsError, "is not satclip-resnet18-l40"),
+        ({"model": "satclip-resnet50-l40", "weights": WEIGHTS}, WeightsError, "is not satclip-resnet50-l40"),
+        ({"model": "geoclip", "weights": WEIGHTS}, WeightsError, "is not a GeoCLIP checkpoint"),
+        ({"model": "satclip-l40", "offline": True}, WeightsError, "--weights FILE"),
+    ],
+)
+def test_what_cannot_be_built_is_refused_before_anything_is_written(
+    catalog: Path, kwargs: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    call: dict[str, Any] = {"model": "xyz", "res": 10, "device": "cpu"} | kwargs
+    with pytest.raises(error, match=message) as caught:
+        build_field(out=catalog, **call)
+    assert len(str(caught.value).splitlines()) == 1
+    assert not catalog.exists()
+
+
+def test_an_alias_goes_to_the_canonical_name(catalog: Path) -> None:
+    by_alias = build(catalog, "satclip-l40", weights=WEIGHTS)
+    before = by_alias.path.stat().st_mtime_ns
+    assert by_alias.path.parent == catalog / "satclip-vit16-l40" / "satclip-vit16-l40-10deg-cog-uint8"
+    by_name = build(catalog, "satclip-vit16-l40", weights=WEIGHTS)
+    assert by_name.path == by_alias.path
+    assert by_name.path.stat().st_mtime_ns == before
+
+
+def test_a_checkpoint_of_ones_own_is_what_the_field_holds(catalog: Path) -> None:
+    with build_field("satclip-l40", 10, weights=WEIGHTS, dtype="float32", device="cpu", out=catalog) as field:
+        places = np.array([[8.54, 47.37], [-70.66, -33.45]])
+        wanted = load("satclip-l40", WEIGHTS, "cpu").encode(np.floor(places / 10) * 10 + 5)
+        np.testing.assert_allclose(field.at(places), wanted, rtol=0, atol=1e-6)
+        assert field.dim == 32
+        assert field.band_names[-1] == "satclip-vit16-l40_031"
+
+
+HOLD = "import filelock, sys\nwith filelock.FileLock(sys.argv[1]): print('held', flush=True); sys.stdin.read()"
+
+
+def test_a_field_that_another_process_is_building_is_refused(catalog: Path) -> None:
+    (catalog / "xyz").mkdir(parents=True)
+    command = [sys.executable, "-c", HOLD, str(catalog / "xyz" / f".{ID}.lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(BusyError, match=r"Another process is building .*Wait for it.*--out"):
+            build(catalog)
+        build(catalog, res=20)
+        other.communicate()
+    assert build(catalog).path.exists()
+
+
+def test_what_a_killed_build_left_is_swept_by_the_next(catalog: Path) -> None:
+    code = (
+        "import os, signal, sys; from embedfield import build_field;"
+        "die = lambda *_: os.kill(os.getpid(), signal.SIGKILL);"
+        "build_field('xyz', 10, out=sys.argv[1], device='cpu', progress=die)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(catalog)], check=False, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    assert remains(catalog) == [f".{ID}.part"]
+    build(catalog)
+    assert remains(catalog) == ["collection.json", ID]
+    assert entered(catalog) == [ID]
+
+
+def test_a_full_part_folder_that_was_left_does_not_get_into_the_field(catalog: Path) -> None:
+    part = catalog / "xyz" / f".{ID}.part"
+    (part / "deep").mkdir(parents=True)
+    (part / f"{ID}.tif").write_text("half")
+    field = build(catalog)
+    assert not part.exists()
+    assert not (field.path.parent / "deep").exists()
+
+
+def raise_(error: BaseException) -> Callable[..., Any]:
+    """Return a function that raises."""
+
+    def raising(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return raising
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_field_that_was_not_entered_is_entered_by_the_next_run(
+    catalog: Path, monkeypatch: pytest.MonkeyPatch, *, overwrite: bool
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("embedfield.build.add_to_catalog", raise_(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            build(catalog)
+    raster = catalog / "xyz" / ID / f"{ID}.tif"
+    before = raster.stat().st_mtime_ns
+    build(catalog, overwrite=overwrite)
+    assert (raster.parent / f"{ID}.json").exists()
+    assert entered(catalog) == [ID]
+    assert (raster.stat().st_mtime_ns == before) is not overwrite
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"format": "zarr"}, {"res": 1}, {"bounds": (170, -20, -170, 20)}])
+def test_progress_rises_to_the_number_of_pixels(
+    catalog: Path, kwargs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedfield.formats.cog.BUDGET", 128 * 128 * 3)
+    told = list[tuple[int, int]]()
+    height, width = build(catalog, progress=lambda done, total: told.append((done, total)), **kwargs).grid.shape
+    assert [done for done, _ in told] == sorted({done for done, _ in told})
+    assert told[-1] == (height * width, height * width)
+    assert {total for _, total in told} == {height * width}
+
+
+def test_a_relative_catalogue_is_in_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert build(Path("catalog")).path == Path("catalog/xyz") / ID / f"{ID}.tif"
+    build(Path("catalog"), res=20)
+    assert entered(tmp_path / "catalog") == sorted([ID, "xyz-20deg-cog-uint8"])
+
+
+def test_the_catalogue_may_be_named_in_words(catalog: Path) -> None:
+    assert build_field("xyz", 30, out=str(catalog)).path.is_relative_to(catalog)
