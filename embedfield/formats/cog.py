@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import warnings
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 import numpy as np
 import rasterio
 import rasterio.shutil
-from rasterio.errors import RasterioIOError
+from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
 from embedfield.errors import FormatError
 from embedfield.formats.stored import HEADER, StoredField, header_of, packing_of, parse_header
@@ -60,7 +61,10 @@ class CogField(StoredField):
         """
         self.path = Path(path)
         try:
-            self._dataset = rasterio.open(self.path, thread_safe=True)
+            with warnings.catch_warnings():
+                # A file that is not ours or not whole is refused below.
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                self._dataset = rasterio.open(self.path, thread_safe=True)
         except RasterioIOError as error:
             raise FormatError(f"{path} cannot be opened: {error}. It is no raster, or not a whole one.") from error
         self._take_header(parse_header(self._dataset.tags().get(HEADER.upper()), self.path))
@@ -72,7 +76,10 @@ class CogField(StoredField):
         """Return the embeddings of a window, (dim, height, width), float32."""
         rows, cols = (window or self.grid.window).rows, (window or self.grid.window).cols
         self.grid.lons(window)  # refuses a window past the edge, which GDAL would shorten
-        codes = self._dataset.read(window=((rows.start, rows.stop), (cols.start, cols.stop)))
+        try:
+            codes = self._dataset.read(window=((rows.start, rows.stop), (cols.start, cols.stop)))
+        except RasterioIOError as error:
+            raise FormatError(f"{self.path} cannot be read: it is damaged or cut short. Build it again.") from error
         return self.packing.unpack(codes)
 
     def close(self) -> None:

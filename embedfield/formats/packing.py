@@ -102,7 +102,9 @@ class Packing:
         if not len(values):
             raise PackingError(f"{field.card.name} has no value anywhere in bounds={grid.bounds}. Choose other bounds.")
         low, high = values.min(axis=0).astype(np.float64), values.max(axis=0).astype(np.float64)
-        return cls.fit(low - margin * (high - low), high + margin * (high - low), dtype)
+        with np.errstate(invalid="ignore"):  # `fit` refuses what is not finite
+            span = margin * (high - low)
+        return cls.fit(low - span, high + span, dtype)
 
     def pack(self, values: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], int]:
         """Return the codes of a block, and how many values lay outside their range.
