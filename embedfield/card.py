@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping  # noqa: TC003  dataclasses look annotations up
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal
@@ -113,13 +114,13 @@ class Card:
 
     def __post_init__(self) -> None:
         """Refuse a card that cannot be true."""
-        if self.name != self.name.lower() or not self.name.replace("-", "").replace("+", "").isalnum():
+        if not re.fullmatch(r"[a-z0-9][a-z0-9+-]*(?<!-)", self.name):
             raise CardError(
                 f"Card name {self.name!r} is not 'family-variant' in lower case. Use letters, digits and '-'."
             )
         if self.dim < 1:
             raise CardError(f"Card {self.name!r} has dim={self.dim}. An embedding has at least one value.")
-        if ":" not in self.code:
+        if not re.fullmatch(r"[\w.]+:\w+", self.code):
             raise CardError(f"Card {self.name!r} has code={self.code!r}. Write it 'package.module:Class'.")
 
     @property
@@ -151,5 +152,7 @@ class Card:
                 if key in fields:
                     fields[key] = tuple(fields[key])
             return cls(weights=weights, **fields)
-        except (KeyError, TypeError) as error:
+        except CardError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
             raise CardError(f"Not a card of this version of embedfield: {error}. Update embedfield.") from error

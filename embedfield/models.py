@@ -28,7 +28,7 @@ GEOCLIP = Card(
     title="GeoCLIP, trained on photographs",
     dim=512,
     code="embedfield.encoders.geoclip:GeoCLIP",
-    options={"scales": (1, 16, 256)},
+    options={"scales": [1, 16, 256]},
     weights=PackageWeights(
         file="location_encoder_weights.pth",
         package="geoclip==1.3.0",

@@ -49,7 +49,7 @@ def test_satclips_cards_point_to_the_official_files() -> None:
 def test_released_weights_are_pinned(card: Any) -> None:
     assert re.fullmatch("[0-9a-f]{64}", card.weights.sha256)
     if isinstance(card.weights, HubWeights):
-        assert re.fullmatch("[0-9a-f]{40}", card.weights.revision)
+        assert re.fullmatch("[0-9a-f]{40}", str(card.weights.revision))
     else:
         assert "==" in card.weights.package
 
