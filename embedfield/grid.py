@@ -10,7 +10,7 @@ import numpy.typing as npt
 from affine import Affine
 
 from embedfield.errors import GridError
-from embedfield.places import GLOBE
+from embedfield.places import GLOBE, turned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,8 +98,8 @@ class Grid:
             or max(abs(width - round(width)), abs(height - round(height))) > TOLERANCE
         ):
             raise GridError(
-                f"res={res:g} does not divide bounds={tuple(bounds)} into whole pixels. Pixels must tile the bounds "
-                f"exactly. {_better(res, east - west, north - south)}"
+                f"res={res:.12g} does not divide bounds={tuple(map(float, bounds))} into whole pixels. "
+                f"Pixels must tile the bounds exactly. {_better(res, east - west, north - south)}"
             )
         return cls(west=west, north=north, res=res, width=round(width), height=round(height))
 
@@ -155,13 +155,8 @@ class Grid:
         Raises:
             GridError: If the window passes the edge of the grid.
         """
-        lon, lat = np.meshgrid(self.lons(window), self.lats(window))
+        lon, lat = np.meshgrid(turned(self.lons(window)), self.lats(window))
         return np.column_stack((lon.ravel(), lat.ravel()))
-
-    def coarser(self, factor: int) -> Grid:
-        """Return the grid of pixels `factor` times as wide, over at least the same area."""
-        shape = {"width": -(-self.width // factor), "height": -(-self.height // factor)}
-        return Grid(west=self.west, north=self.north, res=self.res * factor, crs=self.crs, **shape)
 
     def positions(self, lonlat: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return fractional (rows, cols) of places, (N,) each, float64.
@@ -172,15 +167,17 @@ class Grid:
         Args:
             lonlat: Degrees (lon, lat), (N, 2).
         """
-        east = lonlat[:, 0] - self.west
+        rows, cols = (self.north - lonlat[:, 1]) / self.res, (lonlat[:, 0] - self.west) / self.res
+        around = 360.0 / self.res
         # A place is looked for around the whole world; one on the eastern edge stays there.
-        east = np.where((east < 0) | (east > 360), east % 360.0, east)
-        return (self.north - lonlat[:, 1]) / self.res, east / self.res
+        cols = np.where(cols < -TOLERANCE, cols + around, cols)
+        cols = cols if self.closed else np.where(cols > around - TOLERANCE, cols - around, cols)
+        return _snapped(rows), _snapped(cols)
 
     def contains(self, lonlat: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
         """Return which places (N, 2) lie on the grid, its outer edges included: (N,)."""
         rows, cols = self.positions(lonlat)
-        return (rows >= 0) & (rows <= self.height) & (cols <= self.width)
+        return (rows >= 0) & (rows <= self.height) & (cols >= 0) & (cols <= self.width)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the grid as plain data for JSON."""
@@ -193,25 +190,32 @@ class Grid:
         return window
 
 
+def _snapped(positions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return positions freed of binary dust beside the edges and centres of pixels."""
+    near = np.rint(2 * positions) / 2
+    return np.where(abs(positions - near) < TOLERANCE, near, positions)
+
+
 def _checked_bounds(bounds: Bounds) -> Bounds:
     """Return bounds with west < east, west in [-180, 180)."""
-    if len(bounds) != 4 or not np.isfinite(bounds).all():
-        raise GridError(f"bounds={tuple(bounds)} are not four finite numbers: west, south, east, north.")
-    west, south, east, north = map(float, bounds)
+    said = tuple(map(float, bounds))
+    if len(said) != 4 or not np.isfinite(said).all():
+        raise GridError(f"bounds={said} are not four finite numbers: west, south, east, north.")
+    west, south, east, north = said
     if not -90 <= south < north <= 90:
         raise GridError(
-            f"bounds={tuple(bounds)} have south={south:g} and north={north:g}. "
+            f"bounds={said} have south={south:g} and north={north:g}. "
             "Latitudes rise from south to north within [-90, 90]. The order is west, south, east, north."
         )
-    if not (-180 <= west <= 360 and -180 <= east <= 360) or west == east:
+    if not (-180 <= west <= 360 and -180 <= east <= 360) or west - east in (0, 360):
         raise GridError(
-            f"bounds={tuple(bounds)} have west={west:g} and east={east:g}. "
+            f"bounds={said} have west={west:g} and east={east:g}. "
             "Longitudes lie within [-180, 360] and differ. The order is west, south, east, north."
         )
     if east < west:
         east += 360
     if east - west > 360:
-        raise GridError(f"bounds={tuple(bounds)} are {east - west:g} degrees wide. The world is 360.")
+        raise GridError(f"bounds={said} are {east - west:g} degrees wide. The world is 360.")
     turn = 360 if west >= 180 else 0
     return west - turn, south, east - turn, north
 
@@ -225,5 +229,5 @@ def _better(res: float, *extents: float) -> str:
         if all(abs(extent / choice - round(extent / choice)) < TOLERANCE for extent in extents)
     ]  # fmt: skip
     if good:
-        return f"Choose a res such as {' or '.join(f'{choice:.10g}' for choice in good[:3])}."
+        return f"Choose a res such as {' or '.join(f'{choice:.12g}' for choice in good[:3])}."
     return "Choose bounds that are whole multiples of res."

@@ -31,7 +31,10 @@ def checked(lonlat: npt.ArrayLike) -> npt.NDArray[np.float64]:
         PlacesError: If the shape is another, or a coordinate is not finite or
             out of range.
     """
-    places = np.asarray(lonlat, dtype=np.float64)
+    try:
+        places = np.asarray(lonlat, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise PlacesError(f"Places are not numbers: {error}. Give (N, 2): degrees, longitude first.") from error
     if places.ndim != 2 or places.shape[1] != 2:
         raise PlacesError(f"Places of shape {places.shape}. Give (N, 2): degrees, longitude first.")
     _refuse(~np.isfinite(places).all(axis=1), places, "is not a pair of finite numbers", "Remove such rows")
@@ -54,7 +57,8 @@ def _refuse(wrong: npt.NDArray[np.bool_], places: npt.NDArray[np.float64], what:
         row = int(wrong.argmax())
         lon, lat = places[row]
         others = f" (and {wrong.sum() - 1:,} more)" if wrong.sum() > 1 else ""
-        raise PlacesError(f"Place {row}{others}, (lon, lat) = ({lon:g}, {lat:g}), {what}. {mend}.".replace("?.", "?"))
+        message = f"Place {row}{others}, (lon, lat) = ({lon:.12g}, {lat:.12g}), {what}. {mend}."
+        raise PlacesError(message.replace("?.", "?"))
 
 
 def equal_area_places(count: int, bounds: tuple[float, float, float, float] = GLOBE) -> npt.NDArray[np.float64]:
