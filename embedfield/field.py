@@ -105,17 +105,23 @@ class Field(ABC):
     def _bilinear(self, lonlat: npt.NDArray[np.float64]) -> list[Corner]:
         row, col = (position - 0.5 for position in self.grid.positions(lonlat))
         north, west = np.floor(row).astype(np.int64), np.floor(col).astype(np.int64)
+        # On a centre both are the same, so that no further block is read.
+        south, east = np.ceil(row).astype(np.int64), np.ceil(col).astype(np.int64)
+        past = lonlat[:, 0] < self.grid.west  # places that the grid reaches past 180
         corners = []
-        for step_row in (0, 1):
-            for step_col in (0, 1):
-                weight = abs(1 - step_row - (row - north)) * abs(1 - step_col - (col - west))
-                rows = (north + step_row).clip(0, self.grid.height - 1)
-                corners.append((rows, self._wrapped(west + step_col), weight))
+        for rows, row_weight in ((north, 1 - (row - north)), (south, row - north)):
+            for cols, col_weight in ((west, 1 - (col - west)), (east, col - west)):
+                weight = row_weight * col_weight
+                if not self.card.periodic:
+                    # Across the antimeridian such an encoder begins anew: the pixel there tells nothing.
+                    centre = self.grid.west + (cols + 0.5) * self.grid.res
+                    weight = np.where(np.ceil((centre - 180) / 360) == past, weight, 0.0)
+                corners.append((rows.clip(0, self.grid.height - 1), self._wrapped(cols), weight))
         return corners
 
     def _wrapped(self, cols: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return columns brought onto the grid: around the world, or to its edge."""
-        if self.grid.closed and self.card.periodic:
+        if self.grid.closed:
             return cols % self.grid.width
         return cols.clip(0, self.grid.width - 1)
 
@@ -163,7 +169,7 @@ class Field(ABC):
         chunks = (self.dim, self.blocksize, self.blocksize)
         array = xarray.DataArray(
             dask.array.from_array(  # type: ignore[no-untyped-call]
-                _Pixels(self), chunks=chunks, asarray=False
+                _Pixels(self), chunks=chunks, asarray=False, lock=True
             ),
             dims=("band", "y", "x"),
             coords={"band": self.band_names, "y": self.grid.lats(), "x": self.grid.lons()},
@@ -185,6 +191,11 @@ class _Pixels:
         self.shape = (field.dim, *field.grid.shape)
 
     def __getitem__(self, key: tuple[slice, slice, slice]) -> npt.NDArray[np.float32]:
-        bands, rows, cols = (part.indices(size) for part, size in zip(key, self.shape, strict=True))
-        window = Window(cols[0], rows[0], cols[1] - cols[0], rows[1] - rows[0])
-        return self.field.read(window)[slice(*bands)]
+        # dask merges later selections into this one: steps, lists and single numbers too.
+        picked = [np.arange(size)[part] for part, size in zip(key, self.shape, strict=True)]
+        shape = [size for part in picked for size in part.shape]
+        if 0 in shape:
+            return np.empty(shape, dtype=np.float32)
+        bands, rows, cols = (np.atleast_1d(part) for part in picked)
+        window = Window(int(cols.min()), int(rows.min()), int(np.ptp(cols)) + 1, int(np.ptp(rows)) + 1)
+        return self.field.read(window)[np.ix_(bands, rows - rows.min(), cols - cols.min())].reshape(shape)
