@@ -38,6 +38,8 @@ def write_preview(field: Field, path: Path) -> None:
     """
     sample = _directions(field.at(equal_area_places(SAMPLE, field.grid.bounds)))
     sample = sample[~np.isnan(sample).any(axis=1)]
+    if not len(sample):  # nothing to see: any colours will do
+        sample = np.zeros((1, field.dim), dtype=np.float32)
     reduction = Reduction.fit(sample, min(3, field.dim))
     low, high = np.percentile(reduction.reduce(sample), CLIP, axis=0)
     step = max(1, max(field.grid.shape) // SIZE)
@@ -65,11 +67,10 @@ def _picked(count: int, step: int) -> npt.NDArray[np.int64]:
 def _strips(field: Field, step: int) -> list[npt.NDArray[np.float32]]:
     """Return the picked pixels (n, dim), in strips of rows that share blocks."""
     lons = turned(field.grid.lons()[_picked(field.grid.width, step)])
-    lats = field.grid.lats()[_picked(field.grid.height, step)]
-    rows = max(1, field.blocksize // step)
+    lats, rows = field.grid.lats(), _picked(field.grid.height, step)
     strips = []
-    for start in range(0, len(lats), rows):
-        lon, lat = np.meshgrid(lons, lats[start : start + rows])
+    for strip in np.split(rows, np.flatnonzero(np.diff(rows // field.blocksize)) + 1):
+        lon, lat = np.meshgrid(lons, lats[strip])
         strips.append(field.at(np.column_stack((lon.ravel(), lat.ravel())), "nearest"))
     return strips
 

@@ -36,12 +36,15 @@ class Reduction:
         mean = values.mean(axis=0, dtype=np.float64)
         centred = values - mean
         variance, axes = np.linalg.eigh(centred.T @ centred / len(values))
+        # Less than the rounding of the values themselves is no variance.
+        noise = len(mean) * np.finfo(np.float64).eps * (variance[-1] + mean @ mean)
+        variance = np.where(variance > noise, variance, 0.0)
         components = axes.T[::-1][:k]
         largest = np.take_along_axis(components, abs(components).argmax(axis=1)[:, None], axis=1)
-        return cls(mean, components * np.sign(largest), np.sqrt(np.maximum(variance[::-1][:k], 0.0)))
+        return cls(mean, components * np.sign(largest), np.sqrt(variance[::-1][:k]))
 
     def reduce(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
         """Return components (N, k), of zero mean and unit variance in the sample."""
-        safe = np.where(self.deviation > 0, self.deviation, 1.0)
-        reduced: npt.NDArray[np.float64] = (values - self.mean) @ self.components.T / safe
+        scale = np.divide(1.0, self.deviation, out=np.zeros_like(self.deviation), where=self.deviation > 0)
+        reduced: npt.NDArray[np.float64] = (values - self.mean) @ self.components.T * scale
         return reduced

@@ -1,0 +1,143 @@
+"""A preview is a picture that opens, is the right way round, and is cheap."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from embedfield.card import Card
+from embedfield.field import Field
+from embedfield.grid import Grid, Window
+from embedfield.places import GLOBE
+from embedfield.preview import write_preview
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from embedfield.evaluate import EncodedField
+    from embedfield.grid import Bounds
+
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+class Drawn(Field):
+    """A field of named bands, drawn as they are read."""
+
+    def __init__(self, bands: list[str], res: float, bounds: Bounds = GLOBE) -> None:
+        self.bands, self.grid = bands, Grid.from_bounds(res, bounds)
+        self.card = Card(name="drawn", title="", dim=len(bands), code="a:B", homepage="")
+        self.reads: list[Window] = []
+
+    def read(self, window: Window | None = None) -> npt.NDArray[np.float32]:
+        self.reads.append(window or self.grid.window)
+        lon, lat = np.meshgrid(self.grid.lons(window), self.grid.lats(window))
+        drawn = {"lon": lon, "lat": lat, "product": lon * lat, "constant": np.full_like(lon, 0.1)}
+        drawn |= {"south of 30": np.where(lat > 30, np.nan, lat), "nothing": np.full_like(lon, np.nan)}
+        return np.stack([drawn[band] for band in self.bands]).astype(np.float32)
+
+
+def picture(field: Field, path: Path) -> Pixels:
+    """The preview of a field as (height, width, 4), uint8."""
+    write_preview(field, path)
+    with Image.open(path) as image:
+        assert (image.format, image.mode) == ("PNG", "RGBA")
+        return np.asarray(image)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the picture goes."""
+    return tmp_path / "preview.png"
+
+
+def test_a_small_field_is_enlarged_to_sharp_pixels(make_field: Callable[..., EncodedField], path: Path) -> None:
+    seen = picture(make_field(10), path)
+    assert seen.shape == (540, 1080, 4)
+    assert (seen[..., 3] == 255).all()
+    np.testing.assert_array_equal(seen, seen[::30, ::30].repeat(30, axis=0).repeat(30, axis=1))
+
+
+def test_the_same_field_gives_the_same_bytes(
+    make_field: Callable[..., EncodedField], path: Path, tmp_path: Path
+) -> None:
+    write_preview(make_field(10), path)
+    write_preview(make_field(10), tmp_path / "again.png")
+    assert path.read_bytes() == (tmp_path / "again.png").read_bytes()
+
+
+def test_one_band_is_a_grey_picture_with_the_north_at_its_top(path: Path) -> None:
+    seen = picture(Drawn(["lat"], 10), path)
+    np.testing.assert_array_equal(seen[..., 0], seen[..., 1])
+    np.testing.assert_array_equal(seen[..., 0], seen[..., 2])
+    falling = seen[::30, 0, 0].astype(int)
+    assert (falling[0], falling[-1]) == (255, 0)
+    assert (np.diff(falling) <= 0).all()
+    # By area, percentiles 2 and 98 lie at asin(0.96) = 73.7 degrees: in the pixels of 75.
+    assert falling[[2, 8]].tolist() == pytest.approx([255 * (65 + 75) / 150, 255 * (5 + 75) / 150], abs=1)
+
+
+@pytest.mark.parametrize("bounds", [GLOBE, (160, -10, -160, 10), (100, -20, 90, 20)], ids=["globe", "fiji", "turned"])
+def test_the_west_is_at_the_left_even_across_the_antimeridian(path: Path, bounds: Bounds) -> None:
+    seen = picture(Drawn(["lon"], 10, bounds), path)
+    rising = seen[0, :, 0].astype(int)
+    assert (rising[0], rising[-1]) == (0, 255)
+    assert (np.diff(rising) >= 0).all()
+
+
+def test_two_bands_are_red_and_cyan(path: Path) -> None:
+    seen = picture(Drawn(["lon", "lat"], 10), path)
+    assert seen.shape == (540, 1080, 4)
+    np.testing.assert_array_equal(seen[..., 1], seen[..., 2])
+    # The stronger component, longitude, is red; the other is latitude.
+    assert (np.ptp(seen[..., 0], axis=0) <= 2).all()
+    assert (np.ptp(seen[..., 1], axis=1) <= 2).all()
+    assert seen[0, 0].tolist() == [0, 255, 255, 255]
+
+
+def test_places_without_a_value_are_transparent(path: Path) -> None:
+    field = Drawn(["south of 30", "lon"], 10)
+    seen = picture(field, path)
+    assert (seen[:180, :, 3] == 0).all()  # 90 to 30 north
+    assert (seen[180:, :, 3] == 255).all()
+
+
+def test_a_field_without_any_value_is_transparent_throughout(path: Path) -> None:
+    seen = picture(Drawn(["nothing"] * 2, 10), path)
+    assert seen.shape == (540, 1080, 4)
+    assert (seen[..., 3] == 0).all()
+
+
+@pytest.mark.parametrize("bands", [1, 2, 4])
+def test_a_field_of_one_value_has_one_opaque_colour(path: Path, bands: int) -> None:
+    seen = picture(Drawn(["constant"] * bands, 10), path)
+    assert len(np.unique(seen.reshape(-1, 4), axis=0)) == 1
+    assert (seen[..., 3] == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("res", "bounds", "shape"),
+    [
+        (1, (10, 20, 11, 21), (1080, 1080)),
+        (0.1, (10, -80, 10.1, 80), (1600, 1)),
+        (0.05, (-180, 20, 180, 20.05), (1, 1200)),  # every sixth of 7200
+        (0.05, (10, -90, 10.1, 90), (1200, 1)),  # every third of 3600
+        (1, (0, 0, 3, 90), (1080, 36)),
+    ],
+    ids=["one pixel", "one column", "one long row", "a tall column", "a tall strip"],
+)
+def test_a_picture_is_shaped_like_its_grid(path: Path, res: float, bounds: Bounds, shape: tuple[int, int]) -> None:
+    seen = picture(Drawn(["lon", "lat", "product"], res, bounds), path)
+    assert seen.shape == (*shape, 4)
+    assert (seen[..., 3] == 255).all()
+
+
+def test_a_large_field_is_read_by_blocks_and_shown_by_even_steps(path: Path) -> None:
+    field = Drawn(["lon", "lat", "product"], 0.1)
+    seen = picture(field, path)
+    assert seen.shape == (600, 1200, 4)
+    assert max(read.width * read.height for read in field.reads) <= field.blocksize**2
