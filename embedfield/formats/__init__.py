@@ -87,8 +87,10 @@ def write_field(
     path = Path(path)
     if path.suffix not in WRITERS:
         raise FormatError(f"{path} is of no format that can be written. Give one of: {', '.join(WRITERS)}.")
-    for name in (path, path.with_suffix(".vrt")):
+    tiled = (path.with_suffix(".vrt"), path.with_suffix(".tiles")) if WRITERS[path.suffix] is write_cog else ()
+    for name in (path, *tiled):
         if name.exists():
             raise OutputExistsError(f"{name} exists. Remove it, or write elsewhere.")
     packing = Packing.measure(field, dtype)
+    path.parent.mkdir(parents=True, exist_ok=True)
     return open_field(WRITERS[path.suffix](field, path, packing, progress or (lambda _: None)))

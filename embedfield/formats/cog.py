@@ -79,6 +79,8 @@ class CogField(StoredField):
         try:
             codes = self._dataset.read(window=((rows.start, rows.stop), (cols.start, cols.stop)))
         except RasterioIOError as error:
+            if self._dataset.closed:
+                raise FormatError(f"{self.path} is closed. Open it again.") from error
             raise FormatError(f"{self.path} cannot be read: it is damaged or cut short. Build it again.") from error
         return self.packing.unpack(codes)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import zarr
 from pyproj import CRS
 from zarr.codecs import BloscCodec, ZstdCodec
-from zarr.errors import GroupNotFoundError
+from zarr.errors import GroupNotFoundError, ZarrUserWarning
 
 from embedfield.errors import FormatError
 from embedfield.formats.stored import HEADER, StoredField, header_of, packing_of
@@ -50,14 +51,15 @@ class ZarrField(StoredField):
         self.path = Path(path)
         try:
             group = zarr.open_group(str(path), mode="r", zarr_format=3)
-        except (GroupNotFoundError, FileNotFoundError) as error:
+        # ContainsArrayError is one, and so is broken JSON.
+        except (GroupNotFoundError, FileNotFoundError, ValueError) as error:
             raise FormatError(f"{path} cannot be opened: it is no Zarr v3 group, or not a whole one.") from error
         if HEADER not in group.attrs:
             raise FormatError(
                 f"{path} is no field of embedfield: it has no '{HEADER}' header. Make one with 'embedfield build'."
             )
-        self._take_header(_plain(group.attrs[HEADER]))
-        self.grid = _grid_of(_plain(dict(group.attrs)))
+        self._take_header(group.attrs[HEADER])
+        self.grid = _grid_of(dict(group.attrs))
         self._embedding = _array(group, "embedding")
         scale, offset = (np.asarray(_array(group, name)[:]) for name in ("scale", "offset"))
         self.packing = packing_of(self.path, self._embedding.dtype.name, scale, offset)
@@ -66,7 +68,11 @@ class ZarrField(StoredField):
         """Return the embeddings of a window, (dim, height, width), float32."""
         window = window or self.grid.window
         self.grid.lons(window)  # refuses a window past the edge, which zarr would shorten
-        return self.packing.unpack(np.asarray(self._embedding[:, window.rows, window.cols]))
+        try:
+            codes = np.asarray(self._embedding[:, window.rows, window.cols])
+        except (OSError, ValueError, RuntimeError) as error:
+            raise FormatError(f"{self.path} cannot be read: it is damaged or cut short. Build it again.") from error
+        return self.packing.unpack(codes)
 
 
 def write_zarr(field: Field, path: Path, packing: Packing, progress: Callable[[int], None]) -> Path:
@@ -83,7 +89,7 @@ def write_zarr(field: Field, path: Path, packing: Packing, progress: Callable[[i
     """
     part = path.with_name(f"{path.name}.part")
     try:
-        group = zarr.open_group(str(part), mode="w-", zarr_format=3)
+        group = zarr.open_group(str(part), mode="w", zarr_format=3)
         _write_coordinates(group, field, packing)
         embedding = _create_embedding(group, field, packing)
         saturated = 0
@@ -93,6 +99,10 @@ def write_zarr(field: Field, path: Path, packing: Packing, progress: Callable[[i
             saturated += outside
             progress(shard.width * shard.height)
         group.attrs.put(_attributes(field, packing, saturated))
+        with warnings.catch_warnings():
+            # Every reader of Zarr v3 in Python knows it; the specification does not yet.
+            warnings.filterwarnings("ignore", "Consolidated metadata is currently not part", ZarrUserWarning)
+            zarr.consolidate_metadata(group.store)
         part.rename(path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -181,10 +191,3 @@ def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
     if not isinstance(array, zarr.Array):
         raise FormatError(f"{group.store_path} has no array {name!r}. It is not a whole field; build it again.")
     return array
-
-
-def _plain(value: Any) -> dict[str, Any]:
-    """Return attributes as a dict, which JSON objects are."""
-    if not isinstance(value, dict):
-        raise FormatError(f"An attribute holds {type(value).__name__}, not an object. Build the field again.")
-    return value

@@ -58,7 +58,8 @@ class Packing:
     @property
     def max_error(self) -> npt.NDArray[np.float64]:
         """Largest difference, (dim,), that packing makes to a value within its band's range."""
-        return self.scale / 2 if self.dtype in LEVELS else np.zeros_like(self.scale)
+        # Half a step, and what float32 may err in a value half way between two codes: 2 · 255 · 2**-24 steps.
+        return self.scale / 2 * (1 + 2**-14) if self.dtype in LEVELS else np.zeros_like(self.scale)
 
     @classmethod
     def fit(cls, low: npt.NDArray[np.floating], high: npt.NDArray[np.floating], dtype: Dtype) -> Packing:
@@ -80,6 +81,8 @@ class Packing:
         if dtype not in LEVELS:
             return cls(dtype, np.ones_like(low), np.zeros_like(low))
         first, last = LEVELS[dtype]
+        if (high - low > np.finfo(np.float32).max / 2).any():
+            raise PackingError("The encoder's values span more than float32 holds. Check the weights.")
         # Multiples of the quantum up to 2**23 leave float32 room for code · scale, which spans the range.
         magnitude = np.maximum(np.maximum(abs(low), abs(high)), np.finfo(np.float32).tiny)
         quantum = np.exp2(np.floor(np.log2(magnitude)) - 21)
@@ -98,10 +101,15 @@ class Packing:
             values, margin = field.read().reshape(field.dim, -1).T, 0.0
         else:
             values, margin = field.at(equal_area_places(SAMPLE, grid.bounds)), MARGIN
-        values = values[~np.isnan(values).any(axis=1)]
-        if not len(values):
+        there = ~np.isnan(values)
+        if not there.any():
             raise PackingError(f"{field.card.name} has no value anywhere in bounds={grid.bounds}. Choose other bounds.")
-        low, high = values.min(axis=0).astype(np.float64), values.max(axis=0).astype(np.float64)
+        # A band without any value is packed as if it were zero.
+        some = there.any(axis=0)
+        low, high = (
+            np.where(some, edge(values, axis=0, where=there, initial=start), 0.0).astype(np.float64)
+            for edge, start in ((np.min, np.inf), (np.max, -np.inf))
+        )
         with np.errstate(invalid="ignore"):  # `fit` refuses what is not finite
             span = margin * (high - low)
         return cls.fit(low - span, high + span, dtype)
@@ -122,7 +130,8 @@ class Packing:
         codes = np.empty(values.shape, dtype=self.dtype)
         saturated = 0
         for band, plane in enumerate(values):
-            code = np.rint((plane - np.float32(self.offset[band])) / np.float32(self.scale[band]))
+            with np.errstate(over="ignore"):  # what overflows saturates
+                code = np.rint((plane - np.float32(self.offset[band])) / np.float32(self.scale[band]))
             saturated += int(np.count_nonzero((code < first) | (code > last)))
             codes[band] = np.where(np.isnan(code), self.nodata, code.clip(first, last))
         return codes, saturated

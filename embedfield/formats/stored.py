@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -64,23 +63,25 @@ class StoredField(Field):
         """Pickle as a path: whoever unpickles opens the file for himself."""
         return type(self), (self.path,)
 
-    def _take_header(self, header: dict[str, Any]) -> None:
+    def _take_header(self, header: Any) -> None:
         """Set what the header says.
 
         Raises:
             FormatError: If a newer embedfield wrote it.
         """
-        found = header.get("version", math.inf)
+        found = header.get("version") if isinstance(header, dict) else None
+        if not isinstance(found, int):
+            raise FormatError(f"{self.path} has a header that cannot be read: no version. Build the field again.")
         if found > HEADER_VERSION:
             raise FormatError(
                 f"{self.path} has header version {found}; this embedfield reads {HEADER_VERSION}. Update it."
             )
         try:
             self.card = Card.from_dict(header["card"])
+            self.provenance = header["provenance"]
+            self.saturated = header["saturated"]
         except (KeyError, CardError) as error:
             raise FormatError(f"{self.path} has a header that cannot be read: {error}") from error
-        self.provenance = header["provenance"]
-        self.saturated = header["saturated"]
 
 
 def packing_of(path: Path, dtype: str, scale: npt.ArrayLike, offset: npt.ArrayLike) -> Packing:
@@ -105,7 +106,7 @@ def header_of(field: Field, saturated: int) -> dict[str, Any]:
     }
 
 
-def parse_header(text: str | None, path: Path) -> dict[str, Any]:
+def parse_header(text: str | None, path: Path) -> Any:
     """Return the header that a file keeps as text.
 
     Raises:
@@ -115,5 +116,7 @@ def parse_header(text: str | None, path: Path) -> dict[str, Any]:
         raise FormatError(
             f"{path} is no field of embedfield: it has no '{HEADER}' header. Make one with 'embedfield build'."
         )
-    header: dict[str, Any] = json.loads(text)
-    return header
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise FormatError(f"{path} has a header that cannot be read: {error}. Build the field again.") from error
