@@ -1,0 +1,316 @@
+"""What opens as a field, what is refused, and what survives a round trip."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import rasterio
+import zarr
+from fields import ArrayField, bumpy, listing
+from rasterio.transform import from_origin
+
+from embedfield.card import Card, HubWeights
+from embedfield.errors import FormatError, OutputExistsError, PackingError
+from embedfield.field import Field
+from embedfield.formats import cog, open_field, write_field
+from embedfield.formats.stored import HEADER_VERSION
+from embedfield.models import BUILT_IN, card
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from embedfield.formats.packing import Dtype
+    from embedfield.grid import Window
+
+every_suffix = pytest.mark.parametrize("suffix", [".tif", ".zarr"])
+# What a file of somebody else, of a later time or of a bad disk may have where the header should be.
+BAD_HEADERS: dict[str, tuple[Any, str]] = {
+    "newer": ({"version": HEADER_VERSION + 1}, rf"header version {HEADER_VERSION + 1}; .* reads {HEADER_VERSION}\. Up"),
+    "empty": ({}, "header that cannot be read"),
+    "no card": ({"version": HEADER_VERSION}, "header that cannot be read"),
+    "unknown card": ({"version": HEADER_VERSION, "card": {"colour": "red"}}, r"cannot be read: .*colour"),
+    "card alone": ({"version": HEADER_VERSION, "card": card("xyz").to_dict()}, r"header.*provenance"),
+    "version of words": ({"version": "two"}, "header"),
+    "list": ([1, 2], "."),
+    "text": ("text", "."),
+}
+
+
+@pytest.fixture
+def values() -> npt.NDArray[np.float32]:
+    """Return a small field's values."""
+    return bumpy(2, 40, 50)
+
+
+def plain_tiff(path: Path, **tags: str) -> Path:
+    """Write what rasterio writes, and nothing of ours but tags."""
+    profile = {"driver": "GTiff", "dtype": "uint8", "count": 3, "width": 5, "height": 4, "crs": "EPSG:4326"}
+    with rasterio.open(path, "w", transform=from_origin(0, 4, 1, 1), **profile) as dataset:
+        dataset.write(np.ones((3, 4, 5), dtype=np.uint8))
+        dataset.update_tags(**tags)
+    return path
+
+
+@every_suffix
+def test_a_path_or_its_text_or_its_folder_opens_the_field(
+    tmp_path: Path, values: npt.NDArray[np.float32], suffix: str
+) -> None:
+    # Folders are named after resolutions: 0.25 is no suffix.
+    folder = tmp_path / "array-0.25"
+    folder.mkdir()
+    written = write_field(ArrayField(values), folder / f"field{suffix}")
+    (folder / "preview.png").write_bytes(b"")
+    for path in (written.path, str(written.path), folder, str(folder)):
+        with open_field(path) as field:
+            assert field.path == folder / f"field{suffix}"
+            assert field.format == {".tif": "cog", ".zarr": "zarr"}[suffix]
+            np.testing.assert_array_equal(field.read(), written.read())
+
+
+def test_the_folder_of_a_tile_set_opens_its_vrt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cog, "BUDGET", 128 * 128)
+    written = write_field(ArrayField(bumpy(1, 140, 150)), tmp_path / "field.tif")
+    assert open_field(tmp_path).path == written.path == tmp_path / "field.vrt"
+
+
+def test_a_path_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    for name in ("field.tif", "field.zarr", "folder"):
+        with pytest.raises(FormatError, match=rf"{name} does not exist\. Give a \.tif, \.vrt or \.zarr"):
+            open_field(tmp_path / name)
+
+
+def test_an_unknown_suffix_is_refused_and_the_known_ones_are_named(tmp_path: Path) -> None:
+    (tmp_path / "field.npy").write_bytes(b"")
+    with pytest.raises(FormatError, match=r"field\.npy is of no format known here.*\.vrt, \.tif, \.tiff, \.zarr"):
+        open_field(tmp_path / "field.npy")
+
+
+def test_a_folder_without_a_raster_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "preview.png").write_bytes(b"")
+    with pytest.raises(FormatError, match=r"holds no field. A field's folder has"):
+        open_field(tmp_path)
+
+
+def test_a_geotiff_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=r"other\.tif is no field of embedfield: .*embedfield build"):
+        open_field(plain_tiff(tmp_path / "other.tif", TITLE="another"))
+
+
+def test_a_group_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    zarr.open_group(tmp_path / "other.zarr", mode="w").create_array("embedding", shape=(3,), dtype="uint8")
+    with pytest.raises(FormatError, match=r"other\.zarr is no field of embedfield: .*embedfield build"):
+        open_field(tmp_path / "other.zarr")
+
+
+@pytest.mark.parametrize("kind", ["empty folder", "file", "array", "version 2", "folder.tif"])
+def test_what_only_has_the_name_of_a_format_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / ("field.tif" if kind == "folder.tif" else "field.zarr")
+    if kind == "file":
+        path.write_text("not a group")
+    elif kind == "array":
+        zarr.create_array(path, shape=(3,), dtype="uint8")
+    elif kind == "version 2":
+        zarr.open_group(path, mode="w", zarr_format=2)
+    else:
+        path.mkdir()
+    with pytest.raises(FormatError, match=rf"{path.name} cannot be opened.*not a whole one"):
+        open_field(path)
+
+
+@every_suffix
+@pytest.mark.parametrize(("header", "message"), BAD_HEADERS.values(), ids=BAD_HEADERS)
+def test_a_header_that_cannot_be_understood_is_refused(tmp_path: Path, suffix: str, header: Any, message: str) -> None:
+    path = tmp_path / f"field{suffix}"
+    if suffix == ".zarr":
+        zarr.open_group(path, mode="w").attrs["embedfield"] = header
+    else:
+        plain_tiff(path, EMBEDFIELD=json.dumps(header))
+    with pytest.raises(FormatError, match=message) as caught:
+        open_field(path)
+    # Who opens many files must know which one it was.
+    assert path.name in str(caught.value)
+
+
+def test_a_header_that_is_no_json_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=r"field\.tif"):
+        open_field(plain_tiff(tmp_path / "field.tif", EMBEDFIELD='{"version": 1, "card'))
+
+
+@pytest.mark.parametrize("part", [0.0, 0.0005, 0.3, 0.999])
+def test_a_truncated_tiff_is_refused_when_it_is_opened_or_read(tmp_path: Path, part: float) -> None:
+    whole = write_field(ArrayField(bumpy(2, 300, 300)), tmp_path / "whole.tif").path.read_bytes()
+    (tmp_path / "cut.tif").write_bytes(whole[: int(len(whole) * part)])
+    with pytest.raises(FormatError, match=r"cut\.tif cannot be (opened|read)"):
+        open_field(tmp_path / "cut.tif").read()
+
+
+def test_a_tile_that_is_missing_is_no_nodata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cog, "BUDGET", 128 * 128)
+    path = write_field(ArrayField(bumpy(1, 140, 150)), tmp_path / "field.tif").path
+    (tmp_path / "field.tiles" / "r000000c000128.tif").unlink()
+    with pytest.raises(FormatError, match=r"field\.vrt cannot be (opened|read)"):
+        open_field(path).read()
+
+
+def test_a_truncated_shard_is_refused_when_it_is_read(tmp_path: Path) -> None:
+    path = write_field(ArrayField(bumpy(2, 40, 50)), tmp_path / "field.zarr").path
+    (shard,) = [found for found in (path / "embedding" / "c").rglob("*") if found.is_file()]
+    shard.write_bytes(shard.read_bytes()[:50])
+    with pytest.raises(FormatError, match=r"field\.zarr cannot be (opened|read)"):
+        open_field(path).read()
+
+
+def test_a_group_with_damaged_metadata_is_refused(tmp_path: Path) -> None:
+    path = write_field(ArrayField(bumpy(2, 40, 50)), tmp_path / "field.zarr").path
+    (path / "zarr.json").write_text((path / "zarr.json").read_text()[:200])
+    with pytest.raises(FormatError, match=r"field\.zarr cannot be opened.*not a whole one"):
+        open_field(path)
+
+
+def test_a_dtype_of_a_later_embedfield_is_refused(tmp_path: Path) -> None:
+    header = {"version": HEADER_VERSION, "card": card("xyz").to_dict(), "provenance": {}, "saturated": 0}
+    path = tmp_path / "field.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", dtype="int16", count=3, width=5, height=4, crs="EPSG:4326",
+        transform=from_origin(0, 4, 1, 1),
+    ) as dataset:  # fmt: skip
+        dataset.update_tags(EMBEDFIELD=json.dumps(header))
+    with pytest.raises(FormatError, match=r"stores int16; this embedfield reads uint8, float32"):
+        open_field(path)
+
+
+@pytest.mark.parametrize("name", ["field.vrt", "field.nc", "field", "field.TIF"])
+def test_a_format_that_cannot_be_written_is_refused(tmp_path: Path, values: npt.NDArray[np.float32], name: str) -> None:
+    with pytest.raises(FormatError, match=rf"{name} is of no format that can be written.*\.tif, \.tiff, \.zarr"):
+        write_field(ArrayField(values), tmp_path / name)
+    assert listing(tmp_path) == []
+
+
+@every_suffix
+def test_what_exists_is_refused_before_anything_is_computed(tmp_path: Path, suffix: str) -> None:
+    class Untouched(ArrayField):
+        def read(self, window: Window | None = None) -> npt.NDArray[np.float32]:
+            raise AssertionError(f"{window} is computed in vain")
+
+    path = tmp_path / f"field{suffix}"
+    path.write_text("mine")
+    with pytest.raises(OutputExistsError, match=rf"field{suffix} exists. Remove it, or write elsewhere"):
+        write_field(Untouched(np.zeros((1, 2, 2))), path)
+    assert path.read_text() == "mine"
+
+
+@every_suffix
+def test_a_folder_that_is_not_there_is_made(tmp_path: Path, values: npt.NDArray[np.float32], suffix: str) -> None:
+    with write_field(ArrayField(values), tmp_path / "new" / "folder" / f"field{suffix}", dtype="float32") as field:
+        np.testing.assert_array_equal(field.read(), values)
+
+
+def test_two_formats_of_one_field_stand_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cog, "BUDGET", 128 * 128)
+    field = ArrayField(bumpy(1, 140, 150))
+    with write_field(field, tmp_path / "field.tif") as tiles, write_field(field, tmp_path / "field.zarr") as group:
+        np.testing.assert_array_equal(tiles.read(), group.read())
+
+
+@every_suffix
+def test_a_field_without_a_value_writes_nothing(tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(PackingError, match="no value anywhere"):
+        write_field(ArrayField(np.full((2, 3, 4), np.nan)), tmp_path / f"field{suffix}")
+    assert listing(tmp_path) == []
+
+
+@every_suffix
+@pytest.mark.parametrize("model", BUILT_IN, ids=lambda model: model.name)
+def test_every_card_comes_back_as_it_was(tmp_path: Path, model: Card, suffix: str) -> None:
+    # JSON knows no tuples; a card does.
+    field = ArrayField(np.ones((model.dim, 1, 1)), card=model)
+    with write_field(field, tmp_path / f"field{suffix}") as found:
+        assert found.card == model
+        assert found.dim == model.dim
+
+
+@every_suffix
+def test_a_card_and_provenance_of_odd_text_come_back(
+    tmp_path: Path, values: npt.NDArray[np.float32], suffix: str
+) -> None:
+    model = Card(
+        name="odd-1",
+        title='Éire & <b>"München"</b>\n  東京 \\ 100 % ]]>',
+        dim=2,
+        code="none:None",
+        options={"nested": {"list": [1, 2.5, None, True]}},
+        weights=HubWeights(file="a.ckpt", repo="a/b", licence="CC-BY-4.0", sha256="0" * 64, size_bytes=2**40),
+        detail=0.1,
+        latitudes=(-85.0, 85.0),
+        homepage="https://example.org/?a=1&b=<2>",
+    )
+    provenance = {"weights_sha256": None, "precision": "float64", "runs": [{"seconds": 1e-7}], "note": "a & b < c"}
+    with write_field(ArrayField(values, card=model, provenance=provenance), tmp_path / f"field{suffix}") as field:
+        assert field.card == model
+        assert field.provenance == provenance
+        assert field.band_names == ["odd-1_000", "odd-1_001"]
+
+
+@pytest.mark.parametrize("kind", ["one file", "tiles", "zarr"])
+def test_saturated_values_are_counted_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(cog, "BUDGET", 128 * 128 * 2 if kind == "tiles" else 2**29)
+
+    class Sampled(ArrayField):
+        def at(self, lonlat: npt.ArrayLike, *_: object) -> npt.NDArray[np.float32]:
+            """Know nothing of the spikes."""
+            return np.random.default_rng(1).uniform(size=(len(np.asarray(lonlat)), 2)).astype(np.float32)
+
+    values = np.full((2, 300, 257), 0.5)
+    spikes = [(0, 0, 0), (0, 127, 127), (0, 128, 128), (1, 299, 256), (1, 50, 256), (1, 299, 3), (1, 256, 255)]
+    for spike in spikes:
+        values[spike] = 100
+    path = tmp_path / ("field.zarr" if kind == "zarr" else "field.tif")
+    with write_field(Sampled(values), path) as field:
+        assert field.saturated == len(spikes)
+        assert open_field(field.path).saturated == len(spikes)
+
+
+@pytest.mark.parametrize("kind", ["one file", "tiles", "zarr"])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_progress_tells_every_pixel_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, dtype: Dtype
+) -> None:
+    monkeypatch.setattr(cog, "BUDGET", 128 * 128 if kind == "tiles" else 2**29)
+    monkeypatch.setattr(cog, "STRIP", 4 * 257 * 20)
+    told: list[int] = []
+    path = tmp_path / ("field.zarr" if kind == "zarr" else "field.tif")
+    write_field(ArrayField(bumpy(1, 300, 257)), path, dtype=dtype, progress=told.append).close()
+    assert sum(told) == 300 * 257
+    assert len(told) >= 4
+
+
+@every_suffix
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_a_stored_field_can_be_written_again_without_loss(
+    tmp_path: Path, values: npt.NDArray[np.float32], suffix: str, dtype: Dtype
+) -> None:
+    other = {".tif": ".zarr", ".zarr": ".tif"}[suffix]
+    with write_field(ArrayField(values), tmp_path / f"first{suffix}", dtype=dtype) as first:
+        assert isinstance(first, Field)
+        with write_field(first, tmp_path / f"second{other}", dtype="float32") as second:
+            np.testing.assert_array_equal(second.read(), first.read())
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_both_formats_hold_the_same_values(tmp_path: Path, dtype: Dtype) -> None:
+    field = ArrayField(bumpy(3, 300, 257))
+    with (
+        write_field(field, tmp_path / "a.tif", dtype=dtype) as cog_field,
+        write_field(field, tmp_path / "b.zarr", dtype=dtype) as zarr_field,
+    ):
+        np.testing.assert_array_equal(cog_field.read(), zarr_field.read())
+        assert (cog_field.grid, cog_field.card, cog_field.saturated) == (
+            zarr_field.grid,
+            zarr_field.card,
+            zarr_field.saturated,
+        )
