@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from embedfield import weights
 from embedfield.encoders.analytic import Analytic
 from embedfield.evaluate import EncodedField, Evaluator
 from embedfield.grid import Grid
-from embedfield.models import card
+from embedfield.models import GEOCLIP, card
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
-
     from embedfield.grid import Bounds
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -47,6 +47,15 @@ def make_field() -> Callable[..., EncodedField]:
         return EncodedField(Evaluator(encoder, "cpu"), Grid.from_bounds(res, bounds))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def released() -> Path:
+    """GeoCLIP's released weights, fetched once into the project's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EMBEDFIELD_CACHE", str(Path(__file__).parent.parent / ".cache"))
+        assert GEOCLIP.weights
+        return weights.fetch(GEOCLIP.weights, model="geoclip").path
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 import embedfield as ef
-from embedfield import weights
 from embedfield.encoders.geoclip import equal_earth
 from embedfield.errors import WeightsError
 from embedfield.models import GEOCLIP
@@ -26,15 +25,6 @@ REFERENCE = Path(__file__).parent / "reference"
 @pytest.fixture(scope="module")
 def official() -> dict[str, npt.NDArray[np.floating]]:
     return dict(np.load(REFERENCE / "geoclip.npz"))
-
-
-@pytest.fixture(scope="module")
-def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The released weights, fetched once into the project's own cache."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EMBEDFIELD_CACHE", str(Path(__file__).parent.parent / ".cache"))
-        assert GEOCLIP.weights
-        return weights.fetch(GEOCLIP.weights, model="geoclip").path
 
 
 def test_float64_matches_the_official_code_everywhere(
