@@ -189,7 +189,7 @@ def identity(field: Field) -> dict[str, Any]:
 def _write(field: Field, folder: Path, suffix: str, dtype: Dtype, progress: Callable[[int, int], None] | None) -> float:
     """Write a field's folder under a temporary name and rename it; return the seconds it took."""
     start = time.monotonic()
-    part = folder.with_name(f".{folder.name}.part")
+    part, old = (folder.with_name(f".{folder.name}.{kind}") for kind in ("part", "old"))
     # The lock is held: what stands there was left by a process that is gone.
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
@@ -204,8 +204,11 @@ def _write(field: Field, folder: Path, suffix: str, dtype: Dtype, progress: Call
     try:
         with write_field(field, part / f"{folder.name}{suffix}", dtype=dtype, progress=tell) as stored:
             write_preview(stored, part / "preview.png")
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            folder.rename(old)
         part.rename(folder)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        for left in (part, old):
+            shutil.rmtree(left, ignore_errors=True)
     return time.monotonic() - start

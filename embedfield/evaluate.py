@@ -139,6 +139,7 @@ class EncodedField(Field):
         self.grid = grid
         self.provenance = {
             "embedfield": version("embedfield"),
+            "torch": torch.__version__,
             "weights_sha256": evaluator.weights_sha256,
             "precision": evaluator.precision,
         }

@@ -91,17 +91,14 @@ class Grid:
         west, south, east, north = _checked_bounds(bounds)
         if not (np.isfinite(res) and res > 0):
             raise GridError(f"res={res:g} is no size of a pixel. Give degrees, such as 0.25.")
-        width, height = (east - west) / res, (north - south) / res
-        if (
-            round(width) < 1
-            or round(height) < 1
-            or max(abs(width - round(width)), abs(height - round(height))) > TOLERANCE
-        ):
+        if not _tiles(res, (east - west, north - south)):
             raise GridError(
                 f"res={res:.12g} does not divide bounds={tuple(map(float, bounds))} into whole pixels. "
                 f"Pixels must tile the bounds exactly. {_better(res, east - west, north - south)}"
             )
-        return cls(west=west, north=north, res=res, width=round(width), height=round(height))
+        return cls(
+            west=west, north=north, res=res, width=round((east - west) / res), height=round((north - south) / res)
+        )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -220,14 +217,25 @@ def _checked_bounds(bounds: Bounds) -> Bounds:
     return west - turn, south, east - turn, north
 
 
+def _tiles(res: float, extents: tuple[float, ...]) -> bool:
+    """Return whether pixels of a size fit extents a whole number of times, at least once."""
+    counts = [extent / res for extent in extents]
+    return all(round(count) >= 1 and abs(count - round(count)) < TOLERANCE for count in counts)
+
+
 def _better(res: float, *extents: float) -> str:
-    """Return advice on resolutions near to one that does not divide the extents."""
-    counts = {max(1, round(min(extents) / res) + step) for step in (-2, -1, 0, 1, 2)}
-    near = sorted({min(extents) / count for count in counts})
-    good = [
-        choice for choice in near
-        if all(abs(extent / choice - round(extent / choice)) < TOLERANCE for extent in extents)
-    ]  # fmt: skip
-    if good:
-        return f"Choose a res such as {' or '.join(f'{choice:.12g}' for choice in good[:3])}."
-    return "Choose bounds that are whole multiples of res."
+    """Return advice on resolutions near to one that does not divide the extents: the roundest first."""
+    for digits in range(2, 7):
+        step = 10.0 ** (np.floor(np.log10(res)) + 1 - digits)
+        near = np.arange(np.ceil(0.75 * res / step), np.floor(1.35 * res / step) + 1) * step
+        good = sorted(
+            (float(choice) for choice in near if _tiles(choice, extents)), key=lambda choice: abs(choice - res)
+        )
+        if good:
+            return f"Choose a res such as {' or '.join(f'{choice:.12g}' for choice in good[:3])}."
+    exact = min(extents) / max(1, round(min(extents) / res))
+    return (
+        f"Choose a res such as {exact:.12g}."
+        if _tiles(exact, extents)
+        else "Choose bounds that are whole multiples of res."
+    )

@@ -7,7 +7,6 @@ import json
 import math
 import os
 from datetime import UTC, datetime
-from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,7 +64,7 @@ def item_of(field: StoredField, run: Mapping[str, Any] | None = None) -> pystac.
             "created": pystac.utils.datetime_to_str(now),
             **_projection(field.grid),
             **_citation(field.card),
-            "processing:software": {"embedfield": str(field.provenance.get("embedfield", version("embedfield")))},
+            "processing:software": _software(field),
             "emb:quantization": _quantization(field),
             "emb:runtime_parameters": _parameters(field, run or {}),
         },
@@ -220,6 +219,11 @@ def _projection(grid: Grid) -> dict[str, Any]:
 def _citation(card: Card) -> dict[str, Any]:
     # The extension asks for one of its fields; an encoder without a paper is cited by its home.
     return {"sci:citation": card.paper or card.homepage} | ({"sci:doi": card.doi} if card.doi else {})
+
+
+def _software(field: StoredField) -> dict[str, str]:
+    """Return what computed the field, by name and version."""
+    return {name: str(field.provenance[name]) for name in ("embedfield", "torch") if name in field.provenance}
 
 
 def _quantization(field: StoredField) -> dict[str, Any]:

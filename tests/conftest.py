@@ -16,6 +16,7 @@ from embedfield.models import GEOCLIP, card
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
     from embedfield.grid import Bounds
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,10 +33,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).split(".")[0].splitlines()[0]
+        # Torch goes on "was not an allowed global" or "whose module … is blocked".
+        asked = re.search(r"GLOBAL ([\w.]+) w", str(error))
         raise WeightsError(
-            f"{path} cannot be read as tensors alone: {reason}. "
-            "It is no checkpoint, or one that would run code. Ask for a safetensors file."
+            f"{path} cannot be read as tensors alone{f': it asks for {asked[1]}' if asked else ''}. "
+            "It is no checkpoint, or one that would run code. Give the official file, or a safetensors one."
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, SafetensorError) as error:
         raise WeightsError(

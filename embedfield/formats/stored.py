@@ -57,7 +57,7 @@ class StoredField(Field):
             "bands": f"{self.dim}, {self.band_names[0]} to {self.band_names[-1]}, {self.packing.dtype}",
             "packing": f"largest error {self.packing.max_error.max():.2g}; {self.saturated:,} values saturated",
             "licence": self.card.licence,
-        } | {name: str(value) for name, value in self.provenance.items()}
+        } | {name: str(value) for name, value in self.provenance.items() if value is not None}
 
     def __reduce__(self) -> tuple[type[StoredField], tuple[Path]]:
         """Pickle as a path: whoever unpickles opens the file for himself."""
