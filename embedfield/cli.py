@@ -96,7 +96,12 @@ def sample(
     table = read_places(path, lon, lat)
     opened = _source(source, model, weights, offline=offline)
     result = extract_points(opened, table, method)  # type: ignore[arg-type]
-    out.print(write_table(result, output, overwrite=overwrite))
+    written = write_table(result, output, overwrite=overwrite)
+    counts = result["status"].value_counts()
+    news.print(
+        f"{len(result):,} places: {', '.join(f'{count:,} {status}' for status, count in counts.items()) or 'none'}"
+    )
+    out.print(written)
 
 
 def _source(path: str | None, model: str | None, weights: Path | None, *, offline: bool) -> Any:

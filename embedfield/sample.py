@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from embedfield.errors import PlacesError
-from embedfield.tables import lonlat_of
+from embedfield.tables import lonlat_of, read_places
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -18,12 +19,14 @@ if TYPE_CHECKING:
 STATUS = "status"
 
 
-def extract_points(field: Field, places: pd.DataFrame | npt.ArrayLike, method: Method | None = None) -> pd.DataFrame:
+def extract_points(
+    field: Field, places: str | Path | pd.DataFrame | npt.ArrayLike, method: Method | None = None
+) -> pd.DataFrame:
     """Return places with the embedding of each.
 
     Args:
         field: Stored or computed.
-        places: A GeoDataFrame of points in any reference system; a DataFrame
+        places: A file that `read_places` reads; a GeoDataFrame of points in any reference system; a DataFrame
             with columns of longitudes and latitudes; or (N, 2) degrees, lon first.
         method: ``nearest`` or ``bilinear`` of a stored field; ``exact`` of a
             computed one. None for the field's first.
@@ -38,6 +41,7 @@ def extract_points(field: Field, places: pd.DataFrame | npt.ArrayLike, method: M
             if a column of that name is there already, or if the field cannot
             answer by that method.
     """
+    places = read_places(places) if isinstance(places, str | Path) else places
     lonlat = lonlat_of(places)
     table = places if isinstance(places, pd.DataFrame) else pd.DataFrame(lonlat, columns=["lon", "lat"])
     taken = [name for name in (*field.band_names, STATUS) if name in table.columns]

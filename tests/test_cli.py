@@ -218,7 +218,7 @@ def test_info_says_what_a_field_is(run: Callable[..., Done], stored: Path, path:
 def test_sample_writes_a_table_and_prints_its_path_alone(
     run: Callable[..., Done], stored: Path, places: Path, output: str
 ) -> None:
-    assert run("sample", stored, places, "--output", output) == Done(0, f"{output}\n", "")
+    assert run("sample", stored, places, "--output", output) == Done(0, f"{output}\n", "2 places: 2 valid\n")
     readers: dict[str, Callable[[str], Any]] = {
         "out.parquet": pd.read_parquet,
         "out.csv": pd.read_csv,
@@ -231,7 +231,7 @@ def test_sample_writes_a_table_and_prints_its_path_alone(
 
 
 def test_sample_of_a_model_gives_its_exact_values(run: Callable[..., Done], places: Path) -> None:
-    assert run("sample", "--model", "xyz", places, "-o", "t.csv") == Done(0, "t.csv\n", "")
+    assert run("sample", "--model", "xyz", places, "-o", "t.csv") == Done(0, "t.csv\n", "2 places: 2 valid\n")
     lon, lat = np.deg2rad([[8.54, -70.66], [47.37, -33.45]])
     wanted = np.column_stack((np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)))
     np.testing.assert_allclose(pd.read_csv("t.csv")[["xyz_000", "xyz_001", "xyz_002"]], wanted, rtol=0, atol=1e-7)

@@ -237,3 +237,9 @@ def test_a_field_opened_again_gives_the_same_table(store: Callable[..., StoredFi
     field, places = store(), random_places(50)
     with open_field(field.path) as again:
         pd.testing.assert_frame_equal(extract_points(again, places), extract_points(field, places))
+
+
+def test_places_may_be_a_file(make_field: Callable[..., EncodedField], tmp_path: Path) -> None:
+    (tmp_path / "places.csv").write_text("name,lon,lat\nhere,0,0\n")
+    table = extract_points(make_field(), tmp_path / "places.csv")
+    assert (table["name"][0], table["xyz_000"][0], table["status"][0]) == ("here", 1.0, "valid")
