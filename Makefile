@@ -7,7 +7,7 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12; do \
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
-INSTALL := pip install --quiet --disable-pip-version-check --constraint constraints.txt
+INSTALL := pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: setup demo test lint types fmt clean
 

@@ -24,6 +24,8 @@ from embedfield.stac import add_to_catalog, is_entered, open_catalog
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import pystac
+
     from embedfield.field import Field
     from embedfield.formats.stored import StoredField
     from embedfield.grid import Bounds
@@ -89,22 +91,21 @@ def build_field(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _held(folder):
         if folder.exists() and not _must_replace(folder, field, overwrite=overwrite):
-            _enter_if_needed(Path(out), folder)
+            stored = open_field(folder)
+            if not is_entered(Path(out), stored):  # a build was killed before it did
+                add_to_catalog(Path(out), stored)
             report(f"{folder} is there already, and the same.")
         else:
             seconds = _write(field, folder, SUFFIXES[format], dtype, progress)
-            run = {"device": str(evaluator.device), "seconds": round(seconds, 1)}
-            item = add_to_catalog(Path(out), open_field(folder), run)
-            size = sum(asset.extra_fields["file:size"] for asset in item.assets.values())
-            report(f"{grid.width} x {grid.height} pixels x {field.dim} bands, {size / 1e6:.1f} MB, in {seconds:.1f} s")
-        return open_field(folder)
+            stored = open_field(folder)
+            item = add_to_catalog(Path(out), stored, {"device": str(evaluator.device), "seconds": round(seconds, 1)})
+            report(f"{_summary(stored, item)}, in {seconds:.1f} s")
+        return stored
 
 
-def _enter_if_needed(root: Path, folder: Path) -> None:
-    """Enter a field into the catalogue if a build was killed before it did."""
-    with open_field(folder) as field:
-        if not is_entered(root, field):
-            add_to_catalog(root, field)
+def _summary(field: StoredField, item: pystac.Item) -> str:
+    size = sum(asset.extra_fields["file:size"] for asset in item.assets.values())
+    return f"{field.grid.width} x {field.grid.height} pixels x {field.dim} bands, {size / 1e6:.1f} MB"
 
 
 def field_id(model: str, grid: Grid, format: Format, dtype: Dtype) -> str:  # noqa: A002

