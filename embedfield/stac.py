@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +20,7 @@ from pystac.stac_io import DefaultStacIO
 from embedfield.errors import FormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from embedfield.card import Card
     from embedfield.formats.stored import StoredField
@@ -40,6 +41,8 @@ MEDIA_TYPES = {
     ".png": "image/png",
 }
 CATALOG_ID = "embedfield"
+# Stands for the folder of a catalogue in the hrefs that pystac works with; no file has it.
+ROOT = "catalog://folder/"
 # The first bytes of a multihash: sha2-256, 32 bytes.
 MULTIHASH_SHA256 = "1220"
 
@@ -91,24 +94,33 @@ def add_to_catalog(root: Path, field: StoredField, run: Mapping[str, Any] | None
     """
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".catalog.lock"):
-        catalog = open_catalog(root)
+        catalog = _open_catalog(root)
         item = item_of(field, run)
-        collection = _open_collection(catalog, field, item, root / field.card.name)
-        _enter(collection, item, field.path.parent / f"{item.id}.json")
+        collection = _open_collection(catalog, root, field.card.name) or _new_collection(catalog, field, item)
+        _enter(collection, item, f"{ROOT}{field.card.name}/{item.id}/{item.id}.json")
         # From the item up: a reader never follows a link to what is not there yet.
         for thing in (item, collection, catalog):
-            thing.save_object(include_self_link=False, stac_io=_WholeFiles())
+            thing.save_object(include_self_link=False, stac_io=_Folder(root))
     return item
 
 
-def _enter(collection: pystac.Collection, item: pystac.Item, path: Path) -> None:
+def check_catalog(root: Path, model: str) -> None:
+    """Refuse a folder where a model's fields could not be entered.
+
+    Raises:
+        FormatError: If catalogue or collection is something else, or damaged.
+    """
+    _open_collection(_open_catalog(root), root, model)
+
+
+def _enter(collection: pystac.Collection, item: pystac.Item, href: str) -> None:
     """Link an item from its collection, once, and widen the collection's extent."""
     # Links are compared as text: an entry whose file is gone must not stop a new one.
     same = [link for link in collection.get_links("item") if Path(str(link.target)).stem == item.id]
     collection.links = [link for link in collection.links if link not in same]
-    item.set_self_href(str(path))
+    item.set_self_href(href)
     collection.add_item(item, set_parent=True)
-    item.set_self_href(str(path))
+    item.set_self_href(href)
     boxes = [*collection.extent.spatial.bboxes, item.bbox or []]
     crossing = any(west > east for west, _, east, _ in boxes)
     souths, norths = [box[1] for box in boxes], [box[3] for box in boxes]
@@ -125,28 +137,59 @@ def is_entered(root: Path, field: StoredField) -> bool:
     """Return whether catalogue, collection and item of a stored field all stand, and lead to one another."""
     folder = field.path.parent
     chain = (root / "catalog.json", folder.parent / "collection.json", folder / f"{folder.name}.json")
-    return chain[-1].exists() and all(_links_to(above, below) for above, below in pairwise(chain))
+    return all(_links_to(above, below) for above, below in pairwise((*chain, chain[-2])))
 
 
 def _links_to(path: Path, target: Path) -> bool:
     """Return whether a STAC file is there and has a link to another."""
-    if not path.exists():
+    try:
+        links = json.loads(path.read_text(encoding="utf-8"))["links"]
+        return any((path.parent / link["href"]).resolve() == target.resolve() for link in links)
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # it is not there, or damaged
         return False
-    links = json.loads(path.read_text(encoding="utf-8"))["links"]
-    return any((path.parent / link["href"]).resolve() == target.resolve() for link in links)
 
 
-class _WholeFiles(DefaultStacIO):
-    """Writes under a temporary name and renames: a reader never sees half a file."""
+class _Folder(DefaultStacIO):
+    """Files of a catalogue, by hrefs that begin at its folder.
+
+    pystac takes hrefs for addresses: of a path with '#', '?' or a backslash in
+    it, it would read and write another. So it never sees the folder's own name.
+    A file is written under a temporary name and renamed: a reader never sees half of it.
+    """
+
+    def __init__(self, root: Path) -> None:
+        super().__init__()
+        self.root = root
+
+    def read_text_from_href(self, href: str) -> str:
+        if not href.startswith(ROOT):
+            text: str = super().read_text_from_href(href)
+            return text
+        return (self.root / href.removeprefix(ROOT)).read_text(encoding="utf-8")
 
     def write_text_to_href(self, href: str, txt: str) -> None:
-        part = Path(f"{href}.part")
+        path = self.root / href.removeprefix(ROOT)
+        part = path.with_name(f"{path.name}.part")
         part.parent.mkdir(parents=True, exist_ok=True)
         part.write_text(txt, encoding="utf-8")
-        part.replace(href)
+        part.replace(path)
 
 
-def open_catalog(root: Path) -> pystac.Catalog:
+@contextmanager
+def _reading(path: Path, kind: str, remedy: str) -> Iterator[None]:
+    """Turn the errors of a STAC file that is none into ours.
+
+    Raises:
+        FormatError: If there is one.
+    """
+    try:
+        yield
+    except (pystac.STACError, pystac.STACTypeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise FormatError(f"{path} is no STAC {kind}: {reason}. {remedy}") from error
+
+
+def _open_catalog(root: Path) -> pystac.Catalog:
     """Return the catalogue of a folder; a new one, not yet written, if there is none.
 
     Raises:
@@ -159,25 +202,42 @@ def open_catalog(root: Path) -> pystac.Catalog:
             "Location encoders evaluated on grids, made with embedfield.",
             catalog_type=pystac.CatalogType.SELF_CONTAINED,
         )
-        catalog.set_self_href(str(path))
+        catalog.set_self_href(f"{ROOT}catalog.json")
         return catalog
-    try:
-        return pystac.Catalog.from_file(str(path))
-    except (pystac.STACError, pystac.STACTypeError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise FormatError(f"{path} is no STAC catalogue: {reason}. Give another folder with --out.") from error
+    with _reading(path, "catalogue", "Give another folder with --out."):
+        catalog = pystac.Catalog.from_file(f"{ROOT}catalog.json", stac_io=_Folder(root))
+    # Whatever it was, links that are added are relative: the catalogue may be moved.
+    catalog.catalog_type = pystac.CatalogType.SELF_CONTAINED
+    return catalog
 
 
-def _open_collection(catalog: pystac.Catalog, field: StoredField, item: pystac.Item, folder: Path) -> pystac.Collection:
-    """Return the collection of a model, made if it is not there."""
-    card = field.card
-    # Links are compared as text: another model's collection that is gone must not stop this one.
-    same = [link for link in catalog.get_child_links() if Path(str(link.target)).parent.name == card.name]
-    if same and (folder / "collection.json").exists():
+def _open_collection(catalog: pystac.Catalog, root: Path, model: str) -> pystac.Collection | None:
+    """Return the collection of a model; None if it is not there.
+
+    Raises:
+        FormatError: If something else has its name.
+    """
+    same, path = _links_to_model(catalog, model), root / model / "collection.json"
+    if not same or not path.exists():
+        return None
+    with _reading(path, "collection", "Mend or remove it, or write elsewhere with --out."):
         found = same[0].resolve_stac_object(root=catalog).target
-        if isinstance(found, pystac.Collection):
-            return found
-    catalog.links = [link for link in catalog.links if link not in same]
+        if not isinstance(found, pystac.Collection):
+            raise TypeError(f"it is a {type(found).__name__}")
+        return found
+
+
+def _links_to_model(catalog: pystac.Catalog, model: str) -> list[pystac.Link]:
+    # Links are compared as text: another model's collection that is gone must not stop this one.
+    return [link for link in catalog.get_child_links() if Path(str(link.target)).parent.name == model]
+
+
+def _new_collection(catalog: pystac.Catalog, field: StoredField, item: pystac.Item) -> pystac.Collection:
+    """Return a collection for a model, entered into the catalogue, not yet written."""
+    card = field.card
+    gone = _links_to_model(catalog, card.name)
+    catalog.links = [link for link in catalog.links if link not in gone]
+    href = f"{ROOT}{card.name}/collection.json"
     collection = pystac.Collection(
         card.name,
         f"{card.title}. Trained on: {card.training_data}.",
@@ -189,9 +249,9 @@ def _open_collection(catalog: pystac.Catalog, field: StoredField, item: pystac.I
     )
     collection.add_link(pystac.Link("emb:model", card.homepage, title=card.name))
     collection.add_link(pystac.Link("emb:source-data", card.training_url or card.homepage, title=card.training_data))
-    collection.set_self_href(str(folder / "collection.json"))
+    collection.set_self_href(href)
     catalog.add_child(collection, set_parent=True)
-    collection.set_self_href(str(folder / "collection.json"))
+    collection.set_self_href(href)
     return collection
 
 

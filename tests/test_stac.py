@@ -23,6 +23,7 @@ import shapely
 import zarr
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
+from embedfield import stac
 from embedfield.build import build_field
 from embedfield.errors import FormatError
 from embedfield.formats import open_field, write_field
@@ -480,3 +481,44 @@ def test_fields_entered_by_processes_at_once_are_all_there(
 def test_nothing_but_stac_and_its_lock_is_left_of_entering(built: Built) -> None:
     assert list(built.root.rglob("*.part")) == []
     assert sorted(path.name for path in built.root.iterdir() if path.is_file()) == [".catalog.lock", "catalog.json"]
+
+
+@pytest.mark.parametrize("name", ["C#", "a?b&c", "100%25", r"back\\slash", "ünï cödé", 'it\'s <"&">', "a;b,c", "x:y"])
+@pytest.mark.parametrize("relative", [False, True])
+def test_a_folder_of_any_name_holds_a_whole_catalogue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, *, relative: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = Path(name) if relative else tmp_path / name
+    for _ in range(2):
+        for field in (PLAIN, "xyz-10deg-zarr-uint8"):
+            item = build(root, field)
+            assert links(read(item), "collection") == ["../collection.json"]
+            assert (item.parent / read(item)["assets"]["embeddings"]["href"]).exists()
+    assert links(read(root / "catalog.json"), "child") == ["./xyz/collection.json"]
+    assert len(links(read(root / "xyz" / "collection.json"), "item")) == 2
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_published_catalogue_of_somebody_else_gets_relative_links(catalog: Path) -> None:
+    catalog.mkdir()
+    theirs = pystac.Catalog("theirs", "Published.", catalog_type=pystac.CatalogType.ABSOLUTE_PUBLISHED)
+    theirs.set_self_href("https://example.org/catalog.json")
+    theirs.add_link(pystac.Link("child", "https://example.org/other/collection.json"))
+    theirs.remove_links("root")
+    (catalog / "catalog.json").write_text(json.dumps(theirs.to_dict()))
+    build(catalog)
+    build(catalog, CROSSING)
+    found = links(read(catalog / "catalog.json"), "child")
+    assert found == ["https://example.org/other/collection.json", "./xyz/collection.json"]
+
+
+def test_a_reader_never_meets_a_link_to_what_is_not_there(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = list[str]()
+
+    def note(_: stac._Folder, href: str, text: str) -> None:
+        written.append(Path(href).name)
+
+    monkeypatch.setattr(stac._Folder, "write_text_to_href", note)
+    with build_field("xyz", 10, out=catalog, device="cpu"):
+        assert written == [f"{PLAIN}.json", "collection.json", "catalog.json"]
