@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow.parquet
 import pyogrio.errors
 
-from embedfield.errors import OutputExistsError, PlacesError
+from embedfield.errors import OutputExistsError, PlacesError, StorageError
 from embedfield.places import checked
 
 if TYPE_CHECKING:
@@ -73,9 +73,10 @@ def read_places(path: str | Path, lon: str | None = None, lat: str | None = None
 def _read(path: Path) -> pd.DataFrame:
     if path.suffix in (".csv", ".tsv"):
         with warnings.catch_warnings():
-            # Without index_col=False a cell too many in each row would shift the columns.
+            # Without index_col=False a cell too many in each row would shift the columns; with low_memory a long
+            # column of numbers and words would be a mixture of types, which no format takes.
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", index_col=False)
+            return pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", index_col=False, low_memory=False)
     if path.suffix == ".parquet" and b"geo" not in (pyarrow.parquet.read_schema(path).metadata or {}):
         return pd.read_parquet(path)
     located: pd.DataFrame = geopandas.read_parquet(path) if path.suffix == ".parquet" else geopandas.read_file(path)
@@ -109,10 +110,12 @@ def lonlat_of(places: pd.DataFrame | npt.ArrayLike) -> npt.NDArray[np.float64]:
         PlacesError: If there are no points, they have no reference system, or
             a coordinate is not on the globe.
     """
-    if isinstance(places, geopandas.GeoDataFrame):
+    if isinstance(places, geopandas.GeoDataFrame) and places.active_geometry_name is not None:
         return checked(_from_geometry(places))
     if isinstance(places, pd.DataFrame):
-        names = places.attrs.get("lonlat") or [_column(places, "The table", axis) for axis in (LON, LAT)]
+        # A column may have been renamed since the file was read.
+        said = [name for name in places.attrs.get("lonlat", ()) if name in places.columns]
+        names = said if len(said) == 2 else [_column(places, "The table", axis) for axis in (LON, LAT)]
         return checked(np.column_stack([_numbers(places, name) for name in names]))
     return checked(places)
 
@@ -189,15 +192,36 @@ def write_table(table: pd.DataFrame, path: str | Path, *, overwrite: bool = Fals
     """Write a table in the format of its suffix; whole, or not at all.
 
     Raises:
-        PlacesError: If the suffix is of no table, or the folder is missing.
+        PlacesError: If the suffix is of no table, the folder is missing, or the
+            format cannot hold a column.
         OutputExistsError: If something stands there and may not be replaced.
+        StorageError: If the disk is full or may not be written.
     """
     path = check_output(path, overwrite=overwrite)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        part = Path(folder) / path.name
-        try:
-            WRITERS[path.suffix](table, part)
-        except (pyogrio.errors.FieldError, pyogrio.errors.FeatureError) as error:
-            raise PlacesError(f"{path} cannot hold the table: {error}. Rename that column.") from error
-        part.replace(path)
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            part = Path(folder) / path.name
+            _write(table, part, path)
+            part.replace(path)
+    except OSError as error:
+        raise StorageError(
+            f"Cannot write {path}: {error.strerror or error}. Make room there and make it writable, or write elsewhere."
+        ) from error
     return path
+
+
+def _write(table: pd.DataFrame, part: Path, path: Path) -> None:
+    """Write a table to `part`; `path` is what it will be called.
+
+    Raises:
+        PlacesError: If the format cannot hold it.
+    """
+    try:
+        WRITERS[path.suffix](table, part)
+    except PlacesError:
+        raise
+    except (pyogrio.errors.FieldError, pyogrio.errors.FeatureError) as error:
+        raise PlacesError(f"{path} cannot hold the table: {error}. Rename that column.") from error
+    except (pyarrow.ArrowException, ValueError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise PlacesError(f"{path} cannot hold the table: {reason}. Mend that column, or write .csv.") from error

@@ -11,7 +11,7 @@ import pytest
 import shapely
 from pyproj import Transformer
 
-from embedfield.errors import OutputExistsError, PlacesError
+from embedfield.errors import OutputExistsError, PlacesError, StorageError
 from embedfield.tables import WRITERS, check_output, lonlat_of, read_places, write_table
 
 if TYPE_CHECKING:
@@ -385,3 +385,38 @@ def test_an_output_of_no_known_kind_is_refused(tmp_path: Path, name: str) -> Non
 def test_an_output_in_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PlacesError, match="is no folder"):
         check_output(tmp_path / "nowhere" / "out.csv")
+
+
+def test_a_column_renamed_after_it_was_read_is_found_by_its_new_name(tmp_path: Path) -> None:
+    write_csv(tmp_path / "places.csv")
+    renamed = read_places(tmp_path / "places.csv").rename(columns={"lon": "longitude"})
+    np.testing.assert_array_equal(lonlat_of(renamed), LONLAT)
+
+
+def test_a_geodataframe_without_geometry_is_a_table_of_columns() -> None:
+    np.testing.assert_array_equal(lonlat_of(geopandas.GeoDataFrame(table())), LONLAT)
+
+
+def test_a_long_column_of_numbers_and_one_word_is_text(tmp_path: Path) -> None:
+    count = 600_000
+    (tmp_path / "long.csv").write_text("lon,lat,code\n" + "1,2,3\n" * count + "1,2,A\n")
+    found = read_places(tmp_path / "long.csv")
+    assert {type(code) for code in found["code"]} == {str}
+    write_table(found, tmp_path / "long.parquet")
+
+
+@pytest.mark.parametrize("columns", [["code", "code"], ["code", "other"]])
+def test_a_table_that_parquet_cannot_hold_is_refused_and_leaves_nothing(tmp_path: Path, columns: list[str]) -> None:
+    mixed = pd.DataFrame([[1, "A"], ["B", 2]], columns=columns, dtype=object)
+    with pytest.raises(PlacesError, match="out.parquet cannot hold the table: .*code.*write .csv"):
+        write_table(mixed, tmp_path / "out.parquet")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_said_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setitem(WRITERS, ".csv", fail)
+    with pytest.raises(StorageError, match="Cannot write .*out.csv: No space left on device.*elsewhere"):
+        write_table(table(), tmp_path / "out.csv")
