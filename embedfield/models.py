@@ -13,15 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 from embedfield import weights as weights_module
 from embedfield.card import Card, HubWeights, PackageWeights
-from embedfield.errors import CardError, EmbedfieldError, InputsError, UnknownModelError
+from embedfield.errors import CardError, InputsError, UnknownModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from embedfield.encoders import Encoder
 
 PLUGINS = "embedfield.encoders"
+# What a package can raise while it is imported and its cards are made.
+BROKEN = (
+    *(ImportError, SyntaxError, NameError, AttributeError, TypeError, ValueError),
+    *(LookupError, ArithmeticError, AssertionError, OSError, RuntimeError),
+)
 
 GEOCLIP = Card(
     name="geoclip",
@@ -153,14 +158,22 @@ def cards() -> tuple[Card, ...]:
     found = list(BUILT_IN)
     for entry in entry_points(group=PLUGINS):
         try:
-            found.extend(entry.load())
-        except (ImportError, AttributeError, TypeError, EmbedfieldError) as error:
+            found.extend(_cards_of(entry.load()))
+        except BROKEN as error:
             warnings.warn(f"The plugin {entry.name!r} ({entry.value}) is left out: {error}", stacklevel=2)
     names = Counter(name for card in found for name in (card.name, *card.aliases))
     twice = [name for name, count in names.items() if count > 1]
     if twice:
         raise CardError(f"Two cards have the name {twice[0]!r}. Uninstall one of the packages that declare it.")
     return tuple(sorted(found, key=lambda card: card.name))
+
+
+def _cards_of(found: Sequence[Any]) -> list[Card]:
+    """Return what a plugin declares, once it is known to be cards."""
+    others = [thing for thing in found if not isinstance(thing, Card)]
+    if others:
+        raise CardError(f"It declares {others[0]!r}, which is no Card.")
+    return list(found)
 
 
 def card(name: str) -> Card:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from embedfield.errors import CardError, InputsError, UnknownModelError, Weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -107,3 +109,17 @@ def test_two_cards_of_one_name_are_refused(entry_points: list[Any], monkeypatch:
     entry_points.append(EntryPoint("thief", "somewhere:CARDS", models.PLUGINS))
     with pytest.raises(CardError, match="Two cards have the name 'xyz'"):
         models.cards()
+
+
+@pytest.mark.parametrize(
+    ("content", "why"), [("def x(:", "invalid syntax"), ("1 / 0", "division"), ("CARDS = ['xyz']", "'xyz'.*no Card")]
+)
+def test_a_plugin_that_is_broken_in_any_way_is_left_out(
+    entry_points: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, why: str
+) -> None:
+    (tmp_path / "broken_plugin.py").write_text(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "broken_plugin", raising=False)
+    entry_points.append(EntryPoint("broken", "broken_plugin:CARDS", models.PLUGINS))
+    with pytest.warns(UserWarning, match=f"plugin 'broken'.*left out.*{why}"):
+        assert {card.name for card in models.cards()} == {card.name for card in models.BUILT_IN}
