@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import filelock
 
 from embedfield import models
-from embedfield.errors import BusyError, FormatError, OutputExistsError, PackingError
+from embedfield.errors import BusyError, EmbedfieldError, FormatError, OutputExistsError, PackingError, StorageError
 from embedfield.evaluate import EncodedField, Precision, load
 from embedfield.formats import SUFFIXES, open_field, write_field
 from embedfield.formats.packing import DTYPES, Dtype
 from embedfield.grid import Grid
 from embedfield.places import GLOBE
 from embedfield.preview import write_preview
-from embedfield.stac import add_to_catalog, is_entered, open_catalog
+from embedfield.stac import add_to_catalog, check_catalog, is_entered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -79,6 +79,7 @@ def build_field(
         WeightsError: If the weights cannot be had or are not the model's.
         DeviceError: If this machine has no such device or precision.
         OutputExistsError: If another field stands there.
+        StorageError: If the disk is full or may not be written.
         BusyError: If another process is building it.
     """
     report = report or (lambda _: None)
@@ -88,8 +89,7 @@ def build_field(
     _check_place(Path(out), folder)
     evaluator = load(model, weights, device, precision, offline=offline, report=report)
     field = EncodedField(evaluator, grid)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with _held(folder):
+    with _storage(folder), _held(folder):
         if folder.exists() and not _must_replace(folder, field, overwrite=overwrite):
             stored = open_field(folder)
             if not is_entered(Path(out), stored):  # a build was killed before it did
@@ -137,7 +137,26 @@ def _check_place(root: Path, folder: Path) -> None:
     standing = next(path for path in folder.absolute().parents if path.exists())
     if not standing.is_dir():
         raise OutputExistsError(f"{standing} is a file, and a folder should go there. Write elsewhere with --out.")
-    open_catalog(root)
+    check_catalog(root, folder.parent.name)
+
+
+@contextmanager
+def _storage(folder: Path) -> Iterator[None]:
+    """Turn errors of the disk into ours.
+
+    Raises:
+        StorageError: If there is one.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except EmbedfieldError:
+        raise
+    except OSError as error:
+        raise StorageError(
+            f"Cannot write {folder}: {error.strerror or error}. Make room there and make it writable, "
+            "or write elsewhere with --out."
+        ) from error
 
 
 @contextmanager

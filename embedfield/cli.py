@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,7 +77,7 @@ def sample(
         "embeddings.parquet"
     ),
     method: Annotated[
-        str | None, typer.Option(help="nearest, bilinear, or exact with --model.", show_default="nearest, or exact")
+        str | None, typer.Option(help="nearest or bilinear of a FIELD; a model is exact.", show_default="nearest")
     ] = None,
     lon: Annotated[str | None, typer.Option(help="Column of longitudes.", show_default="found by its name")] = None,
     lat: Annotated[str | None, typer.Option(help="Column of latitudes.", show_default="found by its name")] = None,
@@ -92,6 +93,8 @@ def sample(
     source, path = (None, field) if model and places is None else (field, places)
     if path is None or (model is None) == (source is None):
         raise typer.BadParameter("Give FIELD and PLACES, or --model NAME and PLACES.")
+    if model is not None and method not in (None, "exact"):
+        raise typer.BadParameter(f"--method {method} reads the pixels of a FIELD. With --model every place is exact.")
     check_output(output, overwrite=overwrite)
     table = read_places(path, lon, lat)
     opened = _source(source, model, weights, offline=offline)
@@ -167,6 +170,8 @@ def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
 
 def main() -> None:
     """Run a command; an error of embedfield's is one line and exit code 1."""
+    # As batch systems end a job: what Ctrl-C sweeps up is then swept up too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         app()
     except EmbedfieldError as error:

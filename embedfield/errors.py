@@ -12,6 +12,7 @@
     ├── PlacesError            (ValueError)       places that cannot be read or lie outside the world
     ├── PackingError           (ValueError)       numbers that a storage type cannot hold
     ├── FormatError            (ValueError)       a file that is not a field, or of no known format
+    ├── StorageError           (OSError)          a disk that is full, or may not be written
     ├── OutputExistsError      (FileExistsError)  something stands where the result should go
     └── BusyError              (RuntimeError)     another process is writing there
 
@@ -70,6 +71,10 @@ class PackingError(EmbedfieldError, ValueError):
 
 class FormatError(EmbedfieldError, ValueError):
     """A file that is not a field, or is of no format known here."""
+
+
+class StorageError(EmbedfieldError, OSError):
+    """A disk is full, or may not be written."""
 
 
 class OutputExistsError(EmbedfieldError, FileExistsError):

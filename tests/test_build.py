@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +15,10 @@ import numpy as np
 import pystac
 import pytest
 import torch
+from fields import ArrayField
 
-from embedfield.build import build_field, field_id
+from embedfield.build import build_field, field_id, identity
+from embedfield.card import Card
 from embedfield.errors import (
     BusyError,
     DeviceError,
@@ -22,6 +26,7 @@ from embedfield.errors import (
     GridError,
     OutputExistsError,
     PackingError,
+    StorageError,
     UnknownModelError,
     WeightsError,
 )
@@ -405,3 +410,61 @@ def test_a_relative_catalogue_is_in_the_working_folder(tmp_path: Path, monkeypat
 
 def test_the_catalogue_may_be_named_in_words(catalog: Path) -> None:
     assert build_field("xyz", 30, out=str(catalog)).path.is_relative_to(catalog)
+
+
+@pytest.mark.parametrize("form", ["cog", "zarr"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(catalog: Path, form: str) -> None:
+    command = (
+        f"ulimit -f 50; exec '{sys.executable}' -m embedfield build --model xyz --res 0.5 --dtype float32 "
+        f"--format {form} --out '{catalog}'"
+    )
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=60)  # noqa: S607
+    lines = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert re.fullmatch(rf"embedfield: Cannot write {catalog}/xyz/\S+: .*Make room there.*", lines[-1])
+    assert remains(catalog) == []
+
+
+def test_a_catalogue_that_cannot_be_made_is_refused_in_words(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "mkdir", raise_(PermissionError(13, "Permission denied")))
+    with pytest.raises(StorageError, match="Cannot write .*: Permission denied.*--out"):
+        build(catalog)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"type": "Feature"}'])
+def test_a_damaged_collection_is_refused_before_anything_is_computed(
+    catalog: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    build(catalog)
+    (catalog / "xyz" / "collection.json").write_text(content)
+    monkeypatch.setattr(Evaluator, "encode_lattice", raise_(AssertionError("it was computed")))
+    with pytest.raises(FormatError, match=r"collection\.json is no STAC collection: .*remove it"):
+        build(catalog, res=20)
+    assert (catalog / "xyz" / "collection.json").read_text() == content
+    assert remains(catalog) == ["collection.json", ID]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+def test_a_damaged_item_is_written_anew_by_the_next_run(catalog: Path, content: str) -> None:
+    item = build(catalog).path.with_suffix(".json")
+    whole = json.loads(item.read_text())
+    item.write_text(content)
+    build(catalog)
+    assert json.loads(item.read_text())["assets"] == whole["assets"]
+
+
+def test_fields_of_one_model_with_other_inputs_are_not_the_same() -> None:
+    card = Card(name="mine", title="", dim=1, code="a:B", homepage="")
+    march, july = (ArrayField([[[0.0]]], card=replace(card, options={"month": month})) for month in (3, 7))
+    assert identity(march) == identity(march)
+    assert identity(march) != identity(july)
+
+
+def test_an_old_field_that_a_killed_replacement_left_is_no_hindrance(catalog: Path) -> None:
+    build(catalog)
+    left = catalog / "xyz" / f".{ID}.old"
+    left.mkdir()
+    (left / "half").write_text("x")
+    build(catalog, overwrite=True)
+    assert remains(catalog) == ["collection.json", ID]

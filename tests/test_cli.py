@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -265,6 +266,27 @@ def test_sample_without_one_source_and_places_is_a_wrong_use(
     done = run("sample", *words)
     assert (done.code, done.out) == (2, "")
     assert files(places.parent) == {"places.csv": PLACES.encode()}
+
+
+@pytest.mark.parametrize("method", ["nearest", "bilinear"])
+def test_sample_of_a_model_by_pixels_that_nobody_named_is_a_wrong_use(
+    run: Callable[..., Done], places: Path, method: str
+) -> None:
+    done = run("sample", "--model", "xyz", places, "-o", "t.csv", "--method", method)
+    assert (done.code, done.out) == (2, "")
+    assert not Path("t.csv").exists()
+
+
+def test_a_build_that_is_told_to_end_sweeps_up(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys; from embedfield import cli; from embedfield.evaluate import Evaluator;"
+        "Evaluator.encode_lattice = lambda *_: os.kill(os.getpid(), signal.SIGTERM);"
+        "sys.argv = ['embedfield', 'build', '--model', 'xyz', '--res', '1', '--out', sys.argv[1]]; cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False, timeout=60)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert files(tmp_path) == {}
+    assert list((tmp_path / "xyz").glob("*.part")) == []
 
 
 def cut_short(folder: Path) -> Path:

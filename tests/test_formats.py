@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import rasterio
 import zarr
+from affine import Affine
 from fields import ArrayField, bumpy, listing
 from rasterio.transform import from_origin
 
@@ -314,3 +317,65 @@ def test_both_formats_hold_the_same_values(tmp_path: Path, dtype: Dtype) -> None
             zarr_field.card,
             zarr_field.saturated,
         )
+
+
+@pytest.mark.parametrize("kind", ["one file", "tiles", "zarr"])
+def test_a_field_opened_by_a_relative_path_outlives_a_change_of_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: npt.NDArray[np.float32], kind: str
+) -> None:
+    if kind == "tiles":
+        monkeypatch.setattr(cog, "BUDGET", 128 * 128)
+        values = bumpy(1, 140, 150)
+    monkeypatch.chdir(tmp_path)
+    field = write_field(ArrayField(values), "field.zarr" if kind == "zarr" else "field.tif", dtype="float32")
+    sent = pickle.dumps(field)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    np.testing.assert_array_equal(field.read(), values)
+    np.testing.assert_array_equal(pickle.loads(sent).read(), values)  # noqa: S301
+    with ThreadPoolExecutor(1) as pool:
+        np.testing.assert_array_equal(pool.submit(field.read).result(), values)
+    assert str(field.path).startswith("field.")
+
+
+def copied(path: Path, **changes: Any) -> Path:
+    """Return a copy of a COG as another program makes it: the header goes along."""
+    with rasterio.open(path) as source:
+        copy = path.with_name("copy.tif")
+        with rasterio.open(
+            copy, "w", **{**source.profile, "driver": "GTiff", "interleave": "band", **changes}
+        ) as target:
+            target.write(source.read()[: target.count])
+            target.update_tags(**source.tags())
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"crs": "EPSG:3857"}, r"EPSG:3857, 0\.1 by -0\.1\) are not squares over longitude"),
+        ({"crs": None}, "no CRS"),
+        ({"transform": Affine(0.2, 0, -10, 0, -0.1, 50)}, r"0\.2 by -0\.1\) are not squares"),
+        ({"transform": Affine(0.1, 0, -10, 0, 0.1, 50)}, "north up"),
+        ({"transform": Affine(0.1, 0.01, -10, 0, -0.1, 50)}, "not squares"),
+        ({"count": 1}, "1 bands, and its model has 2"),
+    ],
+)
+def test_a_copy_that_is_reprojected_stretched_or_of_fewer_bands_is_refused(
+    tmp_path: Path, values: npt.NDArray[np.float32], changes: dict[str, Any], message: str
+) -> None:
+    path = write_field(ArrayField(values), tmp_path / "field.tif").path
+    with pytest.raises(FormatError, match=rf"copy\.tif is no field any more: .*{message}"):
+        open_field(copied(path, **changes))
+
+
+def test_a_part_that_another_program_cut_out_is_a_field(tmp_path: Path, values: npt.NDArray[np.float32]) -> None:
+    path = write_field(ArrayField(values), tmp_path / "field.tif").path
+    with rasterio.open(path) as source:
+        scales, offsets = source.scales, source.offsets
+    part = copied(path, transform=Affine(0.1, 0, 20, 0, -0.1, 5))
+    with rasterio.open(part, "r+") as dataset:
+        dataset.scales, dataset.offsets = scales, offsets
+    with open_field(path) as whole, open_field(part) as found:
+        np.testing.assert_array_equal(found.read(), whole.read())
+        assert found.grid.bounds == (20.0, 1.0, 25.0, 5.0)

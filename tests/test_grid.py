@@ -280,3 +280,12 @@ def test_tiles_cover_each_pixel_exactly_once(window: Window, size: tuple[int, in
     expected[window.row_off : window.row_off + window.height, window.col_off : window.col_off + window.width] = 1
     np.testing.assert_array_equal(covered, expected)
     assert corners == sorted(corners)
+
+
+@pytest.mark.parametrize("width", [100, 3600])
+def test_a_place_on_the_western_edge_is_in_the_first_column_whatever_its_last_bit(width: int) -> None:
+    grid = Grid(west=0.1 + 0.2, north=90.0, res=0.1, width=width, height=1)
+    edge = np.array([[0.3, 89.95]])
+    assert edge[0, 0] < grid.west
+    assert grid.contains(edge).tolist() == [True]
+    assert grid.positions(edge)[1].tolist() == [0.0]

@@ -141,3 +141,14 @@ def test_a_large_field_is_read_by_blocks_and_shown_by_even_steps(path: Path) -> 
     seen = picture(field, path)
     assert seen.shape == (600, 1200, 4)
     assert max(read.width * read.height for read in field.reads) <= field.blocksize**2
+
+
+def test_a_picture_shows_directions_and_not_lengths(path: Path) -> None:
+    class Longer(Drawn):
+        def read(self, window: Window | None = None) -> npt.NDArray[np.float32]:
+            drawn = super().read(window)
+            return drawn * (1 + abs(drawn[2:3])) ** 4
+
+    bands = ["lon", "lat", "constant", "product"]
+    plain = picture(Drawn(bands, 10), path)
+    np.testing.assert_allclose(picture(Longer(bands, 10), path).astype(int), plain, atol=1)

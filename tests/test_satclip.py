@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import embedfield as ef
 from embedfield.errors import WeightsError
@@ -112,6 +113,8 @@ def changed(tmp_path: Path, change: Any) -> Path:
     ("change", "why"),
     [
         (lambda c: c.pop("state_dict"), "no tensor's name begins with 'model.location.nnet.'"),
+        (lambda c: c.update(state_dict=3), "no tensor's name begins with 'model.location.nnet.'"),
+        (lambda c: c.update(state_dict={1: torch.zeros(1)}), "no tensor's name begins with 'model.location.nnet.'"),
         (lambda c: c["state_dict"].pop("model.location.nnet.last_layer.bias"), "has no tensor 'last_layer.bias'"),
         (lambda c: c["state_dict"].pop("model.location.nnet.layers.1.bias"), "does not fit SatCLIP"),
         (lambda c: c["state_dict"].update({"model.location.nnet.extra": torch.zeros(1)}), "does not fit SatCLIP"),
@@ -121,3 +124,13 @@ def changed(tmp_path: Path, change: Any) -> Path:
 def test_a_checkpoint_that_is_not_quite_one_is_refused(tmp_path: Path, change: Any, why: str) -> None:
     with pytest.raises(WeightsError, match=why):
         ef.load("satclip-l10", changed(tmp_path, change))
+
+
+def test_tensors_alone_are_read_too(tmp_path: Path) -> None:
+    official = REFERENCE / "satclip_l10_small.ckpt"
+    state = torch.load(official, weights_only=True)["state_dict"]
+    save_file({name: tensor.clone().contiguous() for name, tensor in state.items()}, tmp_path / "s.safetensors")
+    torch.save(state, tmp_path / "s.pt")
+    wanted = ef.load("satclip-l10", official).encode([[8.54, 47.37]])
+    for name in ("s.safetensors", "s.pt"):
+        np.testing.assert_array_equal(ef.load("satclip-l10", tmp_path / name).encode([[8.54, 47.37]]), wanted)

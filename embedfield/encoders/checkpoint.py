@@ -58,7 +58,7 @@ def tensors_below(state: Mapping[str, Any], prefix: str, path: Path, family: str
     found = {
         name.removeprefix(prefix): value
         for name, value in state.items()
-        if name.startswith(prefix) and isinstance(value, torch.Tensor)
+        if isinstance(name, str) and name.startswith(prefix) and isinstance(value, torch.Tensor)
     }
     if not found:
         held = ", ".join(list(map(str, state))[:3]) or "nothing"

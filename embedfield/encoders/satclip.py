@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from embedfield.encoders import Encoder
 from embedfield.encoders.checkpoint import fill, read_checkpoint, require, tensors_below
@@ -51,8 +51,9 @@ class SatCLIP(Encoder):
         if weights is None:
             raise WeightsError(f"{card.name} needs weights. Give a checkpoint with --weights FILE.")
         checkpoint = read_checkpoint(weights)
-        _check_variant(card, checkpoint.get("hyper_parameters", {}), weights)
-        official = tensors_below(checkpoint.get("state_dict", {}), TOWER, weights, FAMILY)
+        _check_variant(card, _mapping(checkpoint, "hyper_parameters") or {}, weights)
+        # A safetensors file has the tensors alone.
+        official = tensors_below(_mapping(checkpoint, "state_dict") or checkpoint, TOWER, weights, FAMILY)
         require(official, ("layers.0.weight", "layers.0.bias", "last_layer.weight", "last_layer.bias"), weights, FAMILY)
         state = _renamed(official)
         _check_degrees(card, state, weights)
@@ -70,6 +71,12 @@ class SatCLIP(Encoder):
         along_lon = self.posenc.along_lon(lons)
         folded = fold(weight.double(), self.posenc, lats, along_lon.shape[1])
         return self.network.on_lattice(folded.to(weight.dtype), along_lon.to(weight.dtype))
+
+
+def _mapping(checkpoint: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
+    """Return a part of a checkpoint that is named values; None where it is not there or something else."""
+    found = checkpoint.get(name)
+    return found if isinstance(found, dict) else None
 
 
 def _renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

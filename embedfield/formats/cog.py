@@ -14,11 +14,19 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 import numpy as np
 import rasterio
 import rasterio.shutil
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
 from embedfield.errors import FormatError
-from embedfield.formats.stored import HEADER, StoredField, header_of, packing_of, parse_header
-from embedfield.grid import Grid, Window
+from embedfield.formats.stored import (
+    HEADER,
+    StoredField,
+    check_bands,
+    grid_of,
+    header_of,
+    packing_of,
+    parse_header,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,6 +35,7 @@ if TYPE_CHECKING:
 
     from embedfield.field import Field
     from embedfield.formats.packing import Packing
+    from embedfield.grid import Grid, Window
 
 # Small blocks keep a point cheap; tile interleaving keeps its bands together and one band cheap.
 BLOCKSIZE = 128
@@ -60,16 +69,30 @@ class CogField(StoredField):
             FormatError: If GDAL cannot open it, or it is no field of embedfield.
         """
         self.path = Path(path)
+        # GDAL opens a file again for each thread, and those of a VRT when they are read.
+        self._file = self.path.absolute()
         try:
             with warnings.catch_warnings():
                 # A file that is not ours or not whole is refused below.
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                self._dataset = rasterio.open(self.path, thread_safe=True)
+                self._dataset = rasterio.open(self._file, thread_safe=True)
         except RasterioIOError as error:
             raise FormatError(f"{path} cannot be opened: {error}. It is no raster, or not a whole one.") from error
-        self._take_header(parse_header(self._dataset.tags().get(HEADER.upper()), self.path))
-        self.grid = _grid_of(self._dataset)
-        dataset = self._dataset
+        with ExitStack() as undo:
+            undo.callback(self._dataset.close)
+            self._take_dataset(self._dataset)
+            undo.pop_all()
+
+    def _take_dataset(self, dataset: rasterio.DatasetReader) -> None:
+        """Set what the file says of itself.
+
+        Raises:
+            FormatError: If it is no field of embedfield.
+        """
+        self._take_header(parse_header(dataset.tags().get(HEADER.upper()), self.path))
+        check_bands(self.path, dataset.count, self.dim)
+        crs = dataset.crs.to_string() if dataset.crs else None
+        self.grid = grid_of(self.path, dataset.transform, dataset.shape, crs)
         self.packing = packing_of(self.path, dataset.dtypes[0], dataset.scales, dataset.offsets)
 
     def read(self, window: Window | None = None) -> npt.NDArray[np.float32]:
@@ -160,8 +183,20 @@ def _write_tile(field: Field, tile: Window, path: Path, packing: Packing, progre
         vrt.add_levels(band, levels)
     overviews = "FORCE_USE_EXISTING" if len(levels) > 1 else "NONE"
     with rasterio.Env(GDAL_MEM_ENABLE_OPEN="YES"), rasterio.open(vrt.text()) as source:
-        _placed(path, lambda part: rasterio.shutil.copy(source, part, OVERVIEWS=overviews, **OPTIONS))
+        _placed(path, lambda part: _copy(source, part, OVERVIEWS=overviews, **OPTIONS))
     return saturated
+
+
+def _copy(source: rasterio.DatasetReader, path: Path, **options: Any) -> None:
+    """Let GDAL write a file.
+
+    Raises:
+        OSError: If it cannot: a disk is full, or a folder may not be written.
+    """
+    try:
+        rasterio.shutil.copy(source, path, **options)
+    except CPLE_BaseError as error:
+        raise OSError(str(error)) from error
 
 
 def _halved(codes: npt.NDArray[Any], packing: Packing) -> npt.NDArray[Any]:
@@ -230,12 +265,3 @@ def _memory_name(array: npt.NDArray[Any]) -> str:
     dim, height, width = array.shape
     kind = GDAL_TYPES[array.dtype.name]
     return f"MEM:::DATAPOINTER={array.ctypes.data},PIXELS={width},LINES={height},BANDS={dim},DATATYPE={kind}"
-
-
-def _grid_of(dataset: rasterio.DatasetReader) -> Grid:
-    """Return the grid of an open raster."""
-    transform = dataset.transform
-    return Grid(
-        west=transform.c, north=transform.f, res=transform.a,
-        width=dataset.width, height=dataset.height, crs=dataset.crs.to_string(),
-    )  # fmt: skip

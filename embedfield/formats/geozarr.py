@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
+from affine import Affine
 from pyproj import CRS
 from zarr.codecs import BloscCodec, ZstdCodec
 from zarr.errors import GroupNotFoundError, ZarrUserWarning
+from zarr.storage import LocalStore
 
 from embedfield.errors import FormatError
-from embedfield.formats.stored import HEADER, StoredField, header_of, packing_of
-from embedfield.grid import Grid, Window
+from embedfield.formats.stored import HEADER, StoredField, check_bands, grid_of, header_of, packing_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from embedfield.field import Field
     from embedfield.formats.packing import Packing
+    from embedfield.grid import Window
 
 # One shard is one file and one unit of work; one chunk is what a point costs.
 SHARD = 256
@@ -49,8 +51,10 @@ class ZarrField(StoredField):
             FormatError: If it is no Zarr group, or no field of embedfield.
         """
         self.path = Path(path)
+        # A chunk that is not where it is looked for reads as nodata.
+        self._file = self.path.absolute()
         try:
-            group = zarr.open_group(str(path), mode="r", zarr_format=3)
+            group = zarr.open_group(LocalStore(self._file, read_only=True), mode="r", zarr_format=3)
         # ContainsArrayError is one, and so is broken JSON.
         except (GroupNotFoundError, FileNotFoundError, ValueError) as error:
             raise FormatError(f"{path} cannot be opened: it is no Zarr v3 group, or not a whole one.") from error
@@ -59,8 +63,13 @@ class ZarrField(StoredField):
                 f"{path} is no field of embedfield: it has no '{HEADER}' header. Make one with 'embedfield build'."
             )
         self._take_header(group.attrs[HEADER])
-        self.grid = _grid_of(dict(group.attrs))
         self._embedding = _array(group, "embedding")
+        check_bands(self.path, self._embedding.shape[0], self.dim)
+        attributes: dict[str, Any] = dict(group.attrs)
+        height, width = attributes["spatial:shape"]
+        self.grid = grid_of(
+            self.path, Affine(*attributes["spatial:transform"]), (height, width), attributes["proj:code"]
+        )
         scale, offset = (np.asarray(_array(group, name)[:]) for name in ("scale", "offset"))
         self.packing = packing_of(self.path, self._embedding.dtype.name, scale, offset)
 
@@ -89,7 +98,8 @@ def write_zarr(field: Field, path: Path, packing: Packing, progress: Callable[[i
     """
     part = path.with_name(f"{path.name}.part")
     try:
-        group = zarr.open_group(str(part), mode="w", zarr_format=3)
+        # As text it would be taken for an address: '#' and '?' would end it.
+        group = zarr.open_group(LocalStore(part), mode="w", zarr_format=3)
         _write_coordinates(group, field, packing)
         embedding = _create_embedding(group, field, packing)
         saturated = 0
@@ -172,13 +182,6 @@ def _attributes(field: Field, packing: Packing, saturated: int) -> dict[str, Any
         "geoemb:spatial_layout": "global" if grid.closed else "regional",
         HEADER: header_of(field, saturated),
     }
-
-
-def _grid_of(attributes: dict[str, Any]) -> Grid:
-    """Return the grid that a group's attributes describe."""
-    res, _, west, _, _, north = attributes["spatial:transform"]
-    height, width = attributes["spatial:shape"]
-    return Grid(west=west, north=north, res=res, width=width, height=height, crs=attributes["proj:code"])
 
 
 def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:

@@ -11,11 +11,13 @@ from embedfield.card import Card
 from embedfield.errors import CardError, FormatError
 from embedfield.field import Field
 from embedfield.formats.packing import DTYPES, Packing
+from embedfield.grid import TOLERANCE, Grid
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
+    from affine import Affine
 
 # Raised when a reader of an older header could misunderstand a newer one.
 HEADER_VERSION = 1
@@ -26,7 +28,9 @@ class StoredField(Field):
     """A field on disk. Opened from its path; closed with `close` or ``with``."""
 
     path: Path
-    """What was opened."""
+    """What was opened, as it was named."""
+    _file: Path
+    """The same from the root of the disk: the working directory may change while the field is open."""
     packing: Packing
     """How its numbers are stored."""
     saturated: int
@@ -61,7 +65,7 @@ class StoredField(Field):
 
     def __reduce__(self) -> tuple[type[StoredField], tuple[Path]]:
         """Pickle as a path: whoever unpickles opens the file for himself."""
-        return type(self), (self.path,)
+        return type(self), (self._file,)
 
     def _take_header(self, header: Any) -> None:
         """Set what the header says.
@@ -82,6 +86,37 @@ class StoredField(Field):
             self.saturated = header["saturated"]
         except (KeyError, CardError) as error:
             raise FormatError(f"{self.path} has a header that cannot be read: {error}") from error
+
+
+def grid_of(path: Path, transform: Affine, shape: tuple[int, int], crs: str | None) -> Grid:
+    """Return the grid that a file states.
+
+    Raises:
+        FormatError: If its pixels are not squares over longitude and latitude,
+            as in a copy that another program has reprojected or stretched.
+    """
+    # The header travels with such a copy, and places would be looked up in it as if it were degrees.
+    square = transform.b == transform.d == 0 and abs(transform.a + transform.e) <= TOLERANCE * abs(transform.a)
+    if crs != "EPSG:4326" or not square or transform.a <= 0:
+        raise FormatError(
+            f"{path} is no field any more: its pixels ({crs or 'no CRS'}, {transform.a:g} by {transform.e:g}) are not "
+            "squares over longitude and latitude, north up. Open the field that embedfield wrote."
+        )
+    height, width = shape
+    return Grid(west=transform.c, north=transform.f, res=transform.a, width=width, height=height, crs=crs)
+
+
+def check_bands(path: Path, count: int, dim: int) -> None:
+    """Refuse a file that lacks some of its model's bands.
+
+    Raises:
+        FormatError: If it does.
+    """
+    if count != dim:
+        raise FormatError(
+            f"{path} is no field any more: it has {count} bands, and its model has {dim}. "
+            "Open the field that embedfield wrote."
+        )
 
 
 def packing_of(path: Path, dtype: str, scale: npt.ArrayLike, offset: npt.ArrayLike) -> Packing:
