@@ -6,7 +6,7 @@ import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import geopandas
 import numpy as np
@@ -36,6 +36,8 @@ LON = _Axis("longitude", "--lon", ("lon", "longitude", "lng", "long", "x", "deci
 LAT = _Axis("latitude", "--lat", ("lat", "latitude", "y", "decimallatitude"))
 # How far, in degrees, a transformation between reference systems may overshoot a pole.
 OVERSHOOT = 1e-9
+# What programs write for a number that is not there.
+GAPS = ("NA", "N/A", "NaN", "nan", "NULL", "null", "None")
 
 
 def read_places(path: str | Path, lon: str | None = None, lat: str | None = None) -> pd.DataFrame:
@@ -56,7 +58,7 @@ def read_places(path: str | Path, lon: str | None = None, lat: str | None = None
         PlacesError: If the file is missing, cannot be read, or has no coordinates.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise PlacesError(f"{path} does not exist. Give a CSV, Parquet or vector file of places.")
     try:
         table = _read(path)
@@ -71,21 +73,40 @@ def read_places(path: str | Path, lon: str | None = None, lat: str | None = None
 
 
 def _read(path: Path) -> pd.DataFrame:
-    if path.suffix in (".csv", ".tsv"):
+    suffix = path.suffix.lower()
+    if suffix in (".csv", ".tsv"):
         with warnings.catch_warnings():
-            # Without index_col=False a cell too many in each row would shift the columns; with low_memory a long
-            # column of numbers and words would be a mixture of types, which no format takes.
+            # Without index_col=False a cell too many in each row would shift the columns.
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", index_col=False, low_memory=False)
-    if path.suffix == ".parquet" and b"geo" not in (pyarrow.parquet.read_schema(path).metadata or {}):
+            separator = "\t" if suffix == ".tsv" else ","
+            text = pd.read_csv(path, sep=separator, index_col=False, dtype=str, keep_default_na=False, na_values=[""])
+        return text.apply(_typed)
+    if suffix == ".parquet" and b"geo" not in (pyarrow.parquet.read_schema(path).metadata or {}):
         return pd.read_parquet(path)
-    located: pd.DataFrame = geopandas.read_parquet(path) if path.suffix == ".parquet" else geopandas.read_file(path)
+    located: pd.DataFrame = geopandas.read_parquet(path) if suffix == ".parquet" else geopandas.read_file(path)
     return located
+
+
+def _typed(column: pd.Series[str]) -> pd.Series[Any]:
+    """Return a column of text as numbers if it is one of numbers.
+
+    Codes such as 007 stay text, and NA is a gap among numbers only: elsewhere
+    it may be Namibia.
+    """
+    known = column[~column.isin(GAPS) & column.notna()]
+    numbers = pd.to_numeric(known, errors="coerce")
+    if known.empty or numbers.isna().any() or known.str.match(r"\s*[+-]?0\d").any():
+        return column
+    return pd.to_numeric(column.where(~column.isin(GAPS)))
 
 
 def _column(table: pd.DataFrame, source: str, axis: _Axis, name: str | None = None) -> str:
     """Return the column that holds a coordinate: the one named, or the one with a usual name."""
-    found = [str(column) for column in table.columns if (column == name if name else str(column).lower() in axis.usual)]
+    found = [
+        str(column)
+        for column in table.columns
+        if (column == name if name else str(column).strip().lower() in axis.usual)
+    ]
     if len(found) == 1:
         return found[0]
     held = ", ".join(map(str, table.columns)) or "none"
@@ -177,7 +198,7 @@ def check_output(path: str | Path, *, overwrite: bool = False) -> Path:
         OutputExistsError: If something stands there and may not be replaced.
     """
     path = Path(path)
-    if path.suffix not in WRITERS:
+    if path.suffix.lower() not in WRITERS:
         raise PlacesError(f"{path} is no table that can be written. Give one of: {', '.join(WRITERS)}.")
     if not path.parent.is_dir():
         raise PlacesError(f"{path.parent} is no folder. Make it, or write elsewhere.")
@@ -217,7 +238,7 @@ def _write(table: pd.DataFrame, part: Path, path: Path) -> None:
         PlacesError: If the format cannot hold it.
     """
     try:
-        WRITERS[path.suffix](table, part)
+        WRITERS[path.suffix.lower()](table, part)
     except PlacesError:
         raise
     except (pyogrio.errors.FieldError, pyogrio.errors.FeatureError) as error:

@@ -420,3 +420,20 @@ def test_a_full_disk_is_said_in_words(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setitem(WRITERS, ".csv", fail)
     with pytest.raises(StorageError, match="Cannot write .*out.csv: No space left on device.*elsewhere"):
         write_table(table(), tmp_path / "out.csv")
+
+
+def test_cells_keep_their_meaning(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("lon,lat,iso,fips,income,note\n17.1,-22.6,NA,01001,NA,\n-86.6,32.5,US,01003,5,x\n")
+    table = read_places(tmp_path / "p.csv")
+    assert table["iso"].tolist() == ["NA", "US"]  # Namibia
+    assert table["fips"].tolist() == ["01001", "01003"]
+    assert table["income"].isna().tolist() == [True, False]
+    assert table["income"][1] == 5
+    assert table["note"].isna().tolist() == [True, False]
+    assert table["lat"].dtype == np.float64
+
+
+@pytest.mark.parametrize("name", ["P.CSV", "p.Tsv"])
+def test_suffixes_in_capitals_mean_the_same(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("lon,lat\n1,2\n".replace(",", "\t" if name.endswith("Tsv") else ","))
+    assert lonlat_of(read_places(tmp_path / name)).tolist() == [[1.0, 2.0]]
