@@ -75,6 +75,13 @@ class Grid:
     crs: str = "EPSG:4326"
     """Coordinate reference system."""
 
+    def __post_init__(self) -> None:
+        """Refuse a grid that is no part of the world."""
+        _, south, _, _ = self.bounds
+        right = self.res > 0 and min(self.width, self.height) >= 1 and -180 <= self.west < 180
+        if not right or south < -90 - TOLERANCE * self.res or not self.north <= 90:
+            raise GridError(f"{self} is no grid on the globe. Make one with Grid.from_bounds.")
+
     @classmethod
     def from_bounds(cls, res: float, bounds: Bounds = GLOBE) -> Self:
         """Return the grid whose pixels tile the bounds exactly.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -289,3 +289,10 @@ def test_a_place_on_the_western_edge_is_in_the_first_column_whatever_its_last_bi
     assert edge[0, 0] < grid.west
     assert grid.contains(edge).tolist() == [True]
     assert grid.positions(edge)[1].tolist() == [0.0]
+
+
+@pytest.mark.parametrize("wrong", [{"res": -1.0}, {"width": 0}, {"north": 91.0}, {"height": 19}, {"west": 180.0}])
+def test_a_grid_that_is_no_part_of_the_world_cannot_be_made(wrong: dict[str, float]) -> None:
+    parts: dict[str, Any] = {"west": -180.0, "north": 90.0, "res": 10.0, "width": 36, "height": 18} | wrong
+    with pytest.raises(GridError, match="is no grid on the globe. Make one with Grid.from_bounds"):
+        Grid(**parts)
