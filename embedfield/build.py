@@ -10,9 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import filelock
+import numpy as np
 
 from embedfield import models
-from embedfield.errors import BusyError, EmbedfieldError, FormatError, OutputExistsError, PackingError, StorageError
+from embedfield.errors import (
+    BusyError,
+    EmbedfieldError,
+    FormatError,
+    GridError,
+    OutputExistsError,
+    PackingError,
+    StorageError,
+)
 from embedfield.evaluate import EncodedField, Precision, load
 from embedfield.formats import SUFFIXES, open_field, write_field
 from embedfield.formats.packing import DTYPES, Dtype
@@ -31,6 +40,8 @@ if TYPE_CHECKING:
     from embedfield.grid import Bounds
 
 Format = Literal["cog", "zarr"]
+# No field is compressed further than this.
+LIKELY_COMPRESSION = 100
 
 
 def build_field(
@@ -85,20 +96,22 @@ def build_field(
     report = report or (lambda _: None)
     _check_choices(format, dtype)
     grid = Grid.from_bounds(res, bounds)
-    folder = Path(out) / models.card(model).name / field_id(models.card(model).name, grid, format, dtype)
-    _check_place(Path(out), folder)
+    out = _local_folder(out)
+    folder = out / models.card(model).name / field_id(models.card(model).name, grid, format, dtype)
+    _check_place(out, folder)
     evaluator = load(model, weights, device, precision, offline=offline, report=report)
     field = EncodedField(evaluator, grid)
+    _check_size(field, folder, dtype)
     with _storage(folder), _held(folder):
         if folder.exists() and not _must_replace(folder, field, overwrite=overwrite):
             stored = open_field(folder)
-            if not is_entered(Path(out), stored):  # a build was killed before it did
-                add_to_catalog(Path(out), stored)
+            if not is_entered(out, stored):  # a build was killed before it did
+                add_to_catalog(out, stored)
             report(f"{folder} is there already, and the same.")
         else:
             seconds = _write(field, folder, SUFFIXES[format], dtype, progress)
             stored = open_field(folder)
-            item = add_to_catalog(Path(out), stored, {"device": str(evaluator.device), "seconds": round(seconds, 1)})
+            item = add_to_catalog(out, stored, {"device": str(evaluator.device), "seconds": round(seconds, 1)})
             report(f"{_summary(stored, item)}, in {seconds:.1f} s")
         return stored
 
@@ -130,6 +143,34 @@ def _check_choices(format: str, dtype: str) -> None:  # noqa: A002
         raise FormatError(f"format={format!r} is not known. Choose from: {', '.join(get_args(Format))}.")
     if dtype not in DTYPES:
         raise PackingError(f"dtype={dtype!r} cannot be stored. Choose from: {', '.join(DTYPES)}.")
+
+
+def _local_folder(out: str | Path) -> Path:
+    """Return the folder of a catalogue.
+
+    Raises:
+        OutputExistsError: If it is an address.
+    """
+    if "://" in str(out):
+        raise OutputExistsError(
+            f"{out} is an address, and a catalogue is a folder on this machine. Name one with --out."
+        )
+    return Path(out).expanduser()
+
+
+def _check_size(field: Field, folder: Path, dtype: Dtype) -> None:
+    """Refuse a field that no compression would fit onto the disk: a slip in the resolution.
+
+    Raises:
+        GridError: If its raw numbers are a hundred times what is free.
+    """
+    standing = next(path for path in folder.absolute().parents if path.exists())
+    raw = field.grid.width * field.grid.height * field.dim * np.dtype(dtype).itemsize
+    if raw > LIKELY_COMPRESSION * shutil.disk_usage(standing).free:
+        raise GridError(
+            f"res={field.grid.res:g} makes {field.grid.width:,} x {field.grid.height:,} pixels, {raw / 1e12:,.0f} TB "
+            "before compression, far more than the disk has room for. Choose a coarser res or smaller bounds."
+        )
 
 
 def _check_place(root: Path, folder: Path) -> None:

@@ -468,3 +468,18 @@ def test_an_old_field_that_a_killed_replacement_left_is_no_hindrance(catalog: Pa
     (left / "half").write_text("x")
     build(catalog, overwrite=True)
     assert remains(catalog) == ["collection.json", ID]
+
+
+def test_a_slip_in_the_resolution_is_refused_before_memory_is_gone(catalog: Path) -> None:
+    with pytest.raises(
+        GridError, match=r"res=1e-09 makes 1,000,000,000 x 1,000,000,000 pixels, .* TB before compression"
+    ):
+        build_field("xyz", 1e-9, bounds=(0, 0, 1, 1), out=catalog)
+    assert not catalog.exists()
+
+
+def test_an_address_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputExistsError, match="s3://bucket/catalog is an address"):
+        build_field("xyz", 30, out="s3://bucket/catalog")
+    assert list(tmp_path.iterdir()) == []

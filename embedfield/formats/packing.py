@@ -103,7 +103,10 @@ class Packing:
             values, margin = field.at(equal_area_places(SAMPLE, grid.bounds)), MARGIN
         there = ~np.isnan(values)
         if not there.any():
-            raise PackingError(f"{field.card.name} has no value anywhere in bounds={grid.bounds}. Choose other bounds.")
+            raise PackingError(
+                f"{field.card.name} has no value anywhere in bounds={grid.bounds}. "
+                "Choose other bounds, or check the weights for numbers that are not finite."
+            )
         # A band without any value is packed as if it were zero.
         some = there.any(axis=0)
         low, high = (
