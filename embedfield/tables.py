@@ -97,6 +97,11 @@ def _typed(column: pd.Series[str]) -> pd.Series[Any]:
     numbers = pd.to_numeric(known, errors="coerce")
     if known.empty or numbers.isna().any() or known.str.match(r"\s*[+-]?0\d").any():
         return column
+    return _numeric(column)
+
+
+def _numeric(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Return a column as numbers, gaps as NaN; raise ValueError or TypeError if one is no number."""
     return pd.to_numeric(column.where(~column.isin(GAPS)))
 
 
@@ -144,7 +149,7 @@ def lonlat_of(places: pd.DataFrame | npt.ArrayLike) -> npt.NDArray[np.float64]:
 def _numbers(table: pd.DataFrame, name: str) -> npt.NDArray[np.float64]:
     """Return a column as numbers; an empty cell is NaN."""
     try:
-        return pd.to_numeric(table[name]).to_numpy(dtype=np.float64)
+        return _numeric(table[name]).to_numpy(dtype=np.float64)
     except (ValueError, TypeError) as error:
         raise PlacesError(f"Column {name!r} holds what is no number: {error}. Write decimal degrees.") from error
 

@@ -437,3 +437,9 @@ def test_cells_keep_their_meaning(tmp_path: Path) -> None:
 def test_suffixes_in_capitals_mean_the_same(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("lon,lat\n1,2\n".replace(",", "\t" if name.endswith("Tsv") else ","))
     assert lonlat_of(read_places(tmp_path / name)).tolist() == [[1.0, 2.0]]
+
+
+def test_coordinates_that_are_all_gaps_are_refused_as_no_numbers(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("lon,lat\nNA,NaN\n")
+    with pytest.raises(PlacesError, match="Place 0, .* is not a pair of finite numbers"):
+        lonlat_of(read_places(tmp_path / "p.csv"))
