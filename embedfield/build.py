@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 Format = Literal["cog", "zarr"]
 # No field is compressed further than this.
-LIKELY_COMPRESSION = 100
+GREATEST_COMPRESSION = 100
 
 
 def build_field(
@@ -64,7 +64,8 @@ def build_field(
 
     The field goes into the folder ``<out>/<model>/<id>`` with a preview and a
     STAC item. The same call again opens what is there. Nothing stands in that
-    folder before it is whole, and nothing remains of a build that fails.
+    folder before it is whole, and no part of a field remains of a build that
+    fails.
 
     Args:
         model: Name or alias of a model.
@@ -96,13 +97,14 @@ def build_field(
     report = report or (lambda _: None)
     _check_choices(format, dtype)
     grid = Grid.from_bounds(res, bounds)
+    card = models.card(model)
     out = _local_folder(out)
-    folder = out / models.card(model).name / field_id(models.card(model).name, grid, format, dtype)
+    folder = out / card.name / field_id(card.name, grid, format, dtype)
     _check_place(out, folder)
+    _check_size(grid, card.dim * np.dtype(dtype).itemsize, folder)
     evaluator = load(model, weights, device, precision, offline=offline, report=report)
     field = EncodedField(evaluator, grid)
-    _check_size(field, folder, dtype)
-    with _storage(folder), _held(folder):
+    with _storage_errors(folder), _held(folder):
         if folder.exists() and not _must_replace(folder, field, overwrite=overwrite):
             stored = open_field(folder)
             if not is_entered(out, stored):  # a build was killed before it did
@@ -158,38 +160,41 @@ def _local_folder(out: str | Path) -> Path:
     return Path(out).expanduser()
 
 
-def _check_size(field: Field, folder: Path, dtype: Dtype) -> None:
+def _standing(folder: Path) -> Path:
+    """Return the nearest thing above a folder that is there."""
+    return next(path for path in folder.absolute().parents if path.exists())
+
+
+def _check_size(grid: Grid, pixel_bytes: int, folder: Path) -> None:
     """Refuse a field that no compression would fit onto the disk: a slip in the resolution.
 
     Raises:
         GridError: If its raw numbers are a hundred times what is free.
     """
-    standing = next(path for path in folder.absolute().parents if path.exists())
-    raw = field.grid.width * field.grid.height * field.dim * np.dtype(dtype).itemsize
-    if raw > LIKELY_COMPRESSION * shutil.disk_usage(standing).free:
+    raw = grid.width * grid.height * pixel_bytes
+    if raw > GREATEST_COMPRESSION * shutil.disk_usage(_standing(folder)).free:
         raise GridError(
-            f"res={field.grid.res:g} makes {field.grid.width:,} x {field.grid.height:,} pixels, {raw / 1e12:,.0f} TB "
+            f"res={grid.res:g} makes {grid.width:,} x {grid.height:,} pixels, {raw / 1e12:,.0f} TB "
             "before compression, far more than the disk has room for. Choose a coarser res or smaller bounds."
         )
 
 
 def _check_place(root: Path, folder: Path) -> None:
     """Refuse a place for a catalogue where something else stands."""
-    standing = next(path for path in folder.absolute().parents if path.exists())
+    standing = _standing(folder)
     if not standing.is_dir():
         raise OutputExistsError(f"{standing} is a file, and a folder should go there. Write elsewhere with --out.")
     check_catalog(root, folder.parent.name)
 
 
 @contextmanager
-def _storage(folder: Path) -> Iterator[None]:
-    """Turn errors of the disk into ours.
+def _storage_errors(folder: Path) -> Iterator[None]:
+    """Turn errors of the disk into ours, while a field's folder is written.
 
     Raises:
         StorageError: If there is one.
     """
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
         yield
     except EmbedfieldError:
         raise
@@ -207,6 +212,7 @@ def _held(folder: Path) -> Iterator[None]:
     Raises:
         BusyError: If another process is there.
     """
+    folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0):
             yield
@@ -220,18 +226,17 @@ def _must_replace(folder: Path, field: Field, *, overwrite: bool) -> bool:
         return True
     try:
         with open_field(folder) as held:
-            differing = [name for name, value in identity(field).items() if identity(held).get(name) != value]
             found = identity(held)
     except FormatError as error:
         raise OutputExistsError(
             f"{folder} exists and holds something else: {error} Give --overwrite to replace it."
         ) from error
-    if differing:
-        name = differing[0]
-        raise OutputExistsError(
-            f"{folder} holds another field: its {name} is {found.get(name)!r}, and this build's is "
-            f"{identity(field)[name]!r}. Give --overwrite to replace it, or write elsewhere with --out."
-        )
+    for name, value in identity(field).items():
+        if found[name] != value:
+            raise OutputExistsError(
+                f"{folder} holds another field: its {name} is {found[name]!r}, and this build's is {value!r}. "
+                "Give --overwrite to replace it, or write elsewhere with --out."
+            )
     return False
 
 

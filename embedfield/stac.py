@@ -90,7 +90,7 @@ def add_to_catalog(root: Path, field: StoredField, run: Mapping[str, Any] | None
         run: As for `item_of`.
 
     Raises:
-        FormatError: If another kind of STAC object stands at the root.
+        FormatError: If catalogue or collection is something else, or damaged.
     """
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".catalog.lock"):
@@ -118,9 +118,8 @@ def _enter(collection: pystac.Collection, item: pystac.Item, href: str) -> None:
     # Links are compared as text: an entry whose file is gone must not stop a new one.
     same = [link for link in collection.get_links("item") if Path(str(link.target)).stem == item.id]
     collection.links = [link for link in collection.links if link not in same]
-    item.set_self_href(href)
     collection.add_item(item, set_parent=True)
-    item.set_self_href(href)
+    item.set_self_href(href)  # after, for pystac moves what it adds to a place of its own choice
     boxes = [*collection.extent.spatial.bboxes, item.bbox or []]
     crossing = any(west > east for west, _, east, _ in boxes)
     souths, norths = [box[1] for box in boxes], [box[3] for box in boxes]
@@ -249,9 +248,8 @@ def _new_collection(catalog: pystac.Catalog, field: StoredField, item: pystac.It
     )
     collection.add_link(pystac.Link("emb:model", card.homepage, title=card.name))
     collection.add_link(pystac.Link("emb:source-data", card.training_url or card.homepage, title=card.training_data))
-    collection.set_self_href(href)
     catalog.add_child(collection, set_parent=True)
-    collection.set_self_href(href)
+    collection.set_self_href(href)  # after, likewise
     return collection
 
 
