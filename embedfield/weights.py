@@ -130,7 +130,9 @@ def _told_offline() -> bool:
 def _place(weights: Weights, model: str) -> Path:
     """Return where the cache keeps a file, refusing names that lead out of it."""
     root = cache_dir() / "weights"
-    path = root / model / weights.file
+    # Several models share a file of the hub: RANGE has SatCLIP's.
+    folder = f"{weights.repo_type}s--{weights.repo.replace('/', '--')}" if isinstance(weights, HubWeights) else model
+    path = root / folder / weights.file
     # A card may come from a plugin or from the metadata of a downloaded raster.
     if not path.is_relative_to(root) or ".." in path.relative_to(root).parts or path.parent == root:
         raise WeightsError(

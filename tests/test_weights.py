@@ -31,6 +31,8 @@ DIGEST = hashlib.sha256(BODY).hexdigest()
 WRONG = "0" * 64
 OTHER = b"weights of a sister model; " * 90
 REPO = "someone/tiny"
+# Where the cache keeps the file of the test hub.
+KEPT = "weights/models--someone--tiny/tiny.pth"
 MEMBER = "tiny/model/weights.pth"
 
 
@@ -143,8 +145,8 @@ def listing(folder: Path) -> list[str]:
 
 
 def put_in_cache(cache: Path, body: bytes = BODY) -> Path:
-    """Write a file where the weights of model ``tiny`` are kept, without a record of its download."""
-    path = cache / "weights" / "tiny" / "tiny.pth"
+    """Write a file where the weights of the test hub are kept, without a record of its download."""
+    path = cache / KEPT
     path.parent.mkdir(parents=True)
     path.write_bytes(body)
     return path
@@ -179,9 +181,9 @@ def test_sha256_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
 
 def test_a_hub_file_is_fetched_whole_with_its_record(hub: HubServer, cache: Path) -> None:
     found = fetch(on_hub(sha256=DIGEST, size_bytes=len(BODY)), model="tiny")
-    assert found == LocalWeights(cache / "weights" / "tiny" / "tiny.pth", DIGEST)
+    assert found == LocalWeights(cache / KEPT, DIGEST)
     assert found.path.read_bytes() == BODY
-    assert json.loads((cache / "weights" / "tiny" / "tiny.pth.json").read_text()) == {
+    assert json.loads((cache / f"{KEPT}.json").read_text()) == {
         "sha256": DIGEST,
         "size_bytes": len(BODY),
         "source": f"tiny.pth in https://huggingface.co/{REPO} at {COMMIT}",
@@ -189,6 +191,13 @@ def test_a_hub_file_is_fetched_whole_with_its_record(hub: HubServer, cache: Path
     }
     assert listing(cache) == ["tiny.pth", "tiny.pth.json"]
     assert f"GET /{REPO}/resolve/{COMMIT}/tiny.pth" in hub.requests
+
+
+def test_two_models_share_a_file_of_the_hub(hub: HubServer) -> None:
+    first = fetch(on_hub(), model="tiny")
+    hub.requests.clear()
+    assert fetch(on_hub(), model="another") == first
+    assert hub.requests == []
 
 
 def test_a_second_fetch_makes_no_request(hub: HubServer) -> None:
@@ -205,7 +214,9 @@ def test_a_given_revision_is_the_one_asked_for(hub: HubServer) -> None:
 
 def test_a_file_in_a_folder_of_the_repository_keeps_its_folder(hub: HubServer, cache: Path) -> None:
     hub.files[REPO, "deep/tiny.pth"] = BODY
-    assert fetch(on_hub(file="deep/tiny.pth"), model="tiny").path == cache / "weights/tiny/deep/tiny.pth"
+    assert (
+        fetch(on_hub(file="deep/tiny.pth"), model="tiny").path == cache / "weights/models--someone--tiny/deep/tiny.pth"
+    )
 
 
 def test_a_small_hub_file_without_a_stated_sha256_is_accepted(hub: HubServer) -> None:
@@ -578,7 +589,7 @@ def test_the_environment_can_forbid_the_network(hub: HubServer, monkeypatch: pyt
 def test_a_fetch_offline_names_all_that_would_help(hub: HubServer, cache: Path) -> None:
     with pytest.raises(OfflineError) as caught:
         fetch(on_hub(), model="tiny", offline=True)
-    for part in ("of tiny", REPO, str(cache / "weights/tiny/tiny.pth"), "Run once with the network", "--weights FILE"):
+    for part in ("of tiny", REPO, str(cache / KEPT), "Run once with the network", "--weights FILE"):
         assert part in str(caught.value)
     assert hub.requests == []
     assert listing(cache) == []
@@ -593,7 +604,7 @@ def test_a_file_in_the_cache_serves_offline(hub: HubServer) -> None:
 
 def test_a_file_without_a_record_serves_if_the_card_knows_it(cache: Path) -> None:
     path = put_in_cache(cache)
-    assert fetch(in_package(), model="tiny", offline=True) == LocalWeights(path, DIGEST)
+    assert fetch(on_hub(sha256=DIGEST), model="tiny", offline=True) == LocalWeights(path, DIGEST)
 
 
 @pytest.mark.usefixtures("hub")
@@ -688,7 +699,7 @@ def test_the_report_says_what_comes_from_where_under_which_licence(hub: HubServe
     fetch(on_hub(licence="CC-BY-4.0"), model="tiny", report=report)
     (line,) = lines
     assert "\n" not in line
-    for part in ("of tiny", f"{REPO} at {COMMIT}", "2000 bytes", "CC-BY-4.0", str(cache / "weights/tiny/tiny.pth")):
+    for part in ("of tiny", f"{REPO} at {COMMIT}", "2000 bytes", "CC-BY-4.0", str(cache / KEPT)):
         assert part in line
 
 
