@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from embedfield.field import Field
     from embedfield.formats import open_field, write_field
     from embedfield.grid import Grid, Window
-    from embedfield.models import cards
+    from embedfield.models import cards, read_card
     from embedfield.preview import write_preview
     from embedfield.sample import extract_points
     from embedfield.tables import read_places, write_table
@@ -42,6 +42,7 @@ _HOMES = {
     "extract_points": "sample",
     "load": "evaluate",
     "open_field": "formats",
+    "read_card": "models",
     "read_places": "tables",
     "write_field": "formats",
     "write_preview": "preview",
@@ -62,6 +63,7 @@ __all__ = [
     "extract_points",
     "load",
     "open_field",
+    "read_card",
     "read_places",
     "write_field",
     "write_preview",

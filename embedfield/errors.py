@@ -29,6 +29,10 @@ class EmbedfieldError(Exception):
         return " ".join(str(arg) for arg in self.args)
 
 
+class EmbedfieldWarning(UserWarning):
+    """Something is left out, and the run goes on."""
+
+
 class UnknownModelError(EmbedfieldError, KeyError):
     """No card has the name that was asked for."""
 

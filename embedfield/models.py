@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import tomllib
 import warnings
-from collections import Counter
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import entry_points
+from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedfield import weights as weights_module
-from embedfield.card import Card, HubWeights, PackageWeights
-from embedfield.errors import CardError, InputsError, UnknownModelError
+from embedfield.card import FILES, Card
+from embedfield.errors import CardError, EmbedfieldWarning, InputsError, UnknownModelError, WeightsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from importlib.metadata import EntryPoint
 
     from embedfield.encoders import Encoder
 
@@ -27,161 +29,118 @@ BROKEN = (
     *(ImportError, SyntaxError, NameError, AttributeError, TypeError, ValueError),
     *(LookupError, ArithmeticError, AssertionError, OSError, RuntimeError),
 )
-
-GEOCLIP = Card(
-    name="geoclip",
-    title="GeoCLIP, trained on photographs",
-    dim=512,
-    code="embedfield.encoders.geoclip:GeoCLIP",
-    options={"scales": [1, 16, 256]},
-    weights=PackageWeights(
-        file="location_encoder_weights.pth",
-        package="geoclip==1.3.0",
-        member="geoclip/model/weights/location_encoder_weights.pth",
-        licence="MIT",
-        sha256="94b80ae3af89fca78539e129dd2929d321247f5ceeeb0a31bc2c31041a253394",
-        size_bytes=37_806_041,
-    ),
-    order="lat,lon",
-    periodic=False,
-    one_pole=False,
-    # Half a wave of the finest scale: 256 waves over 180 degrees.
-    detail=0.35,
-    training_data="MP-16 (4.7 million geotagged photographs)",
-    training_url="https://arxiv.org/abs/2309.16020",
-    paper="Vivanco Cepeda et al. (2023), GeoCLIP: Clip-Inspired Alignment between Locations and Images for Effective "
-    "Worldwide Geo-localization. NeurIPS 2023",
-    doi="10.48550/arXiv.2309.16020",
-    homepage="https://github.com/VicenteVivan/geo-clip",
-)
-
-# Commit of the hub's repository, and sha256 of the checkpoint in it.
-SATCLIP_FILES = {
-    "resnet18-l10": (
-        "5263ff2455427581783c399808bdaa6c83857578",
-        "c4af9559afb43d9c8be2781d4f70ce3f8a1087ea5a3773906c7c50ed05479ebd",
-    ),
-    "resnet18-l40": (
-        "983a9d9d1f2f933f9a6a6225a214917fb58659d8",
-        "6e2ed15146566170829bae8dd506d8274cd6fe4534c0ef407668dc3ccb04d2f1",
-    ),
-    "resnet50-l10": (
-        "f41ed774863f2b0297e6f096eb3e3490888c03c2",
-        "87ad5e8ca152e9564896f48de033e8d4278665bce049d36b3794847a430e69b1",
-    ),
-    "resnet50-l40": (
-        "b66714c7308a55d12849d1ea43f892440d78e41a",
-        "50df6453c20ce82b51ceba89811dcf1a21e7fa9d625cbc630f4cdcc4fc0de53a",
-    ),
-    "vit16-l10": (
-        "829a79064fade0233c68bf01b7a3155be1b8778b",
-        "c7596a5f7aacf72a7c49587a2a5a80f23cf61000a36b46e471c1422b273ca9c0",
-    ),
-    "vit16-l40": (
-        "0ef2acc0b91d3c8cfdf4a0cc03207095989287ab",
-        "c54c794cb8f95d4a141506656581240008570194b309c91217d86a6d4da5399f",
-    ),
+# What a user's card file may leave out: it describes an encoder trained with the code of Rußwurm et al. 2024.
+USERS = {
+    "code": "embedfield.encoders.locationencoder:LocationEncoder",
+    "homepage": "https://github.com/MarcCoru/locationencoder",
+    "paper": "Rußwurm et al. (2024), Geographic Location Encoding with Spherical Harmonics and Sinusoidal "
+    "Representation Networks. ICLR 2024",
+    "doi": "10.48550/arXiv.2310.06743",
+    "code_licence": "none",
+    "dtype": "float64",
+    "training_data": "the user's own",
 }
 
 
-def _satclip(tower: str, degrees: int) -> Card:
-    """Return the card of one released SatCLIP checkpoint."""
-    variant = f"{tower.lower()}-l{degrees}"
-    revision, sha256 = SATCLIP_FILES[variant]
-    return Card(
-        name=f"satclip-{variant}",
-        title=f"SatCLIP {tower} L={degrees}, trained on Sentinel-2",
-        dim=256,
-        code="embedfield.encoders.satclip:SatCLIP",
-        options={"legendre_polys": degrees, "vision_layers": f"moco_{tower.lower()}"},
-        weights=HubWeights(
-            file=f"satclip-{variant}.ckpt",
-            repo=f"microsoft/SatCLIP-{tower}-L{degrees}",
-            revision=revision,
-            sha256=sha256,
-            licence="MIT",
-        ),
-        aliases=(f"satclip-l{degrees}",) if tower == "ViT16" else (),
-        dtype="float64",
-        detail=180 / degrees,
-        training_data="S2-100K (100,000 Sentinel-2 images)",
-        training_url="https://github.com/microsoft/satclip",
-        paper="Klemmer et al. (2023), SatCLIP: Global, General-Purpose Location Embeddings with Satellite Imagery",
-        doi="10.48550/arXiv.2311.17179",
-        homepage="https://github.com/microsoft/satclip",
-    )
+def read_card(path: str | Path) -> Card:
+    """Return the card that a TOML file describes: a model of the user's own.
+
+    The file has the fields of `Card`. It may leave out all but ``name``,
+    ``dim`` and, in ``[options]``, ``posenc`` and ``network`` of an encoder
+    trained with the code of Rußwurm et al. 2024 (`encoders.locationencoder`).
+
+    Raises:
+        CardError: If there is no such file, it is no TOML, or no card.
+    """
+    path = Path(path).expanduser()
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        found = Card.from_dict({**USERS, "title": data.get("name", ""), **data})
+    except OSError as error:
+        raise CardError(f"Cannot read the card {path}: {error.strerror}. Check the path.") from error
+    except ValueError as error:  # of TOML, of UTF-8, and of cards
+        raise CardError(f"The card {path} cannot be used: {error}") from error
+    if any(found.name in (known.name, *known.aliases) for known in cards()):
+        raise CardError(f"The card {path} is named {found.name!r}, as a known model is. Give it a name of its own.")
+    return found
 
 
-def _harmonics(degrees: int) -> Card:
-    """Return the card of plain spherical harmonics."""
-    return Card(
-        name=f"sh-l{degrees}",
-        title=f"real spherical harmonics, {degrees} degrees",
-        dim=degrees**2,
-        code="embedfield.encoders.analytic:Analytic",
-        options={"legendre_polys": degrees},
-        dtype="float64",
-        detail=180 / degrees,
-        homepage="https://en.wikipedia.org/wiki/Spherical_harmonics",
-    )
+@cache
+def built_in() -> tuple[Card, ...]:
+    """Return the cards that come with embedfield, one file a family."""
+    folder = files("embedfield") / "cards"
+    families = [tomllib.loads(file.read_text(encoding="utf-8")) for file in folder.iterdir()]
+    return tuple(Card.from_dict(data) for family in families for data in _variants(family))
 
 
-XYZ = Card(
-    name="xyz",
-    title="the place as a unit vector",
-    dim=3,
-    code="embedfield.encoders.analytic:Analytic",
-    dtype="float64",
-    unit_norm=True,
-    detail=180.0,
-    homepage="https://en.wikipedia.org/wiki/N-vector",
-)
-
-BUILT_IN: tuple[Card, ...] = (
-    GEOCLIP,
-    *(_satclip(tower, degrees) for tower in ("ResNet18", "ResNet50", "ViT16") for degrees in (10, 40)),
-    _harmonics(10),
-    _harmonics(40),
-    XYZ,
-)
+def _variants(family: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the fields of each variant, joined with what the family has in common."""
+    common = {name: value for name, value in family.items() if name != "variants"}
+    for variant in family.get("variants", [{}]):
+        tables = {name: common.get(name, {}) | variant[name] for name in FILES if name in variant}
+        yield common | variant | tables
 
 
 @cache
 def cards() -> tuple[Card, ...]:
     """Return every known card, built in or from plugins, sorted by name.
 
-    A plugin that cannot be imported is named in a warning and left out.
-
-    Raises:
-        CardError: If two cards have one name.
+    A plugin that cannot be imported is named in a warning and left out, and so
+    is a plugin's card whose name is taken: one package does not stop the rest.
     """
-    found = list(BUILT_IN)
-    for entry in entry_points(group=PLUGINS):
-        try:
-            found.extend(_cards_of(entry.load()))
-        except BROKEN as error:
-            warnings.warn(f"The plugin {entry.name!r} ({entry.value}) is left out: {error}", stacklevel=2)
-    names = Counter(name for card in found for name in (card.name, *card.aliases))
-    twice = [name for name, count in names.items() if count > 1]
-    if twice:
-        raise CardError(f"Two cards have the name {twice[0]!r}. Uninstall one of the packages that declare it.")
+    found = list(built_in())
+    taken = {name for card in found for name in _names(card)}
+    # Sorted, so that of two plugins the same one has a name on every machine.
+    for entry in sorted(entry_points(group=PLUGINS)):
+        for card in _declared(entry):
+            twice = sorted(taken.intersection(_names(card)))
+            if twice:
+                reason = f"the name {twice[0]!r} is taken. Uninstall one of the packages that declare it."
+                warnings.warn(
+                    f"The model {card.name!r} of the plugin {entry.name!r} is left out: {reason}",
+                    EmbedfieldWarning,
+                    stacklevel=2,
+                )
+                continue
+            found.append(card)
+            taken.update(_names(card))
     return tuple(sorted(found, key=lambda card: card.name))
 
 
-def _cards_of(found: Sequence[Any]) -> list[Card]:
+def _names(card: Card) -> tuple[str, ...]:
+    return card.name, *card.aliases
+
+
+def _declared(entry: EntryPoint) -> list[Card]:
+    """Return the cards of a plugin; none, and a warning, where they cannot be had."""
+    try:
+        return _cards_of(entry.load())
+    except BROKEN as error:
+        # An error of one's own making may have many lines, or none.
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        warnings.warn(
+            f"The plugin {entry.name!r} ({entry.value}) is left out: {reason}", EmbedfieldWarning, stacklevel=3
+        )
+        return []
+
+
+def _cards_of(found: Iterable[Any]) -> list[Card]:
     """Return what a plugin declares, once it is known to be cards."""
+    found = list(found)
     others = [thing for thing in found if not isinstance(thing, Card)]
     if others:
         raise CardError(f"It declares {others[0]!r}, which is no Card.")
-    return list(found)
+    return found
 
 
-def card(name: str) -> Card:
-    """Return the card of a name or an alias.
+def card(name: str | Card) -> Card:
+    """Return the card of a name or an alias; a card is its own.
 
     Raises:
         UnknownModelError: If there is none; the message has the nearest names.
     """
+    if isinstance(name, Card):
+        return name
     by_name = {known: card for card in cards() for known in (card.name, *card.aliases)}
     if name in by_name:
         return by_name[name]
@@ -190,49 +149,119 @@ def card(name: str) -> Card:
     raise UnknownModelError(f"No model named {name!r}. {hint}Run 'embedfield models' for the list.")
 
 
+def asked(model: str | Card, inputs: Mapping[str, Any] | None = None, dims: int | None = None) -> Card:
+    """Return the card of a model with what is asked of it beside the place among its options.
+
+    Args:
+        model: A card, or its name or alias.
+        inputs: Numbers by the names in the card's ``inputs``.
+        dims: Length of the prefix that is wanted of a Matryoshka model.
+
+    Raises:
+        UnknownModelError: If there is no such model.
+        InputsError: If the model takes no such input, or not that number.
+    """
+    model = card(model)
+    options = {name: _number(model, name, value) for name, value in (inputs or {}).items()}
+    if dims is None:
+        return replace(model, options={**model.options, **options}) if options else model
+    if not model.prefixes:
+        raise InputsError(f"{model.name} has no prefixes: all its {model.dim} dimensions belong together.")
+    if isinstance(dims, bool) or not isinstance(dims, int) or dims < 1:
+        raise InputsError(
+            f"dims={dims!r} is no length. {model.name} was trained to be cut to: {_list(model.prefixes)}."
+        )
+    return replace(model, dim=dims, options={**model.options, **options, "dims": dims})
+
+
+def _number(model: Card, name: str, value: Any) -> float:
+    """Return an input, once it is known to be a number that the model takes."""
+    if name not in model.inputs:
+        takes = ", ".join(model.inputs) or "only places"
+        raise InputsError(f"{model.name} takes no input {name!r}. It takes: {takes}. Leave {name} out.")
+    allowed = model.inputs[name]
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not allowed.minimum <= value <= allowed.maximum:
+        raise InputsError(
+            f"{name}={value!r} is nothing that {model.name} takes. "
+            f"Give a number from {allowed.minimum:g} to {allowed.maximum:g}: {allowed.meaning}."
+        )
+    return int(value) if value == int(value) else float(value)
+
+
+def _list(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
 def load(
-    name: str,
+    model: str | Card,
     weights: str | Path | None = None,
     inputs: Mapping[str, Any] | None = None,
     *,
+    dims: int | None = None,
+    database: str | Path | None = None,
     offline: bool = False,
     report: Callable[[str], None] | None = None,
 ) -> Encoder:
-    """Return the encoder of a name, with its weights in place.
+    """Return the encoder of a model, with its weights in place.
 
     Args:
-        name: A card's name or alias.
+        model: A card, or its name or alias.
         weights: A checkpoint of your own; None for the released one, fetched
             once and then kept in the cache.
-        inputs: What is asked beside the place, by the names in the card; they
-            join the options of the encoder's card.
+        inputs: What is asked beside the place, by the names in the card; it
+            joins the options of the encoder's card.
+        dims: Length of the prefix that is wanted of a Matryoshka model.
+        database: A database of your own, for a model that looks things up;
+            None for the released one.
         offline: Never touch the network.
         report: Told what is fetched, before it is.
 
     Raises:
         UnknownModelError: If there is no such model.
-        InputsError: If the model takes no input of a name.
+        InputsError: If the model takes no input of a name, or not that number.
         WeightsError: If the weights cannot be had or are not the model's.
+        CardError: If the card leads to no encoder.
     """
-    model = _with_inputs(card(name), inputs or {})
-    if weights is not None:
-        held = weights_module.local(weights)
-    elif model.weights is not None:
-        held = weights_module.fetch(model.weights, model=model.name, offline=offline, report=report)
-    else:
-        held = None
-    encoder = _encoder_class(model).from_card(model, held.path if held else None)
-    encoder.weights_sha256 = held.sha256 if held else None
+    model = asked(model, inputs, dims)
+    if dims is not None and weights is None and dims not in model.prefixes:
+        raise InputsError(f"{model.name} was not trained to be cut to {dims}. Choose from: {_list(model.prefixes)}.")
+    if database is not None and model.database is None:
+        raise WeightsError(f"{model.name} looks nothing up, and {database} was given. Leave --database out.")
+    held = {
+        name: _held(model, name, own, offline=offline, report=report)
+        for name, own in (("weights", weights), ("database", database))
+    }
+    given = {name: file.path for name, file in held.items() if file}
+    make: Callable[..., Encoder] = _encoder_class(model).from_card
+    encoder = make(model, given.pop("weights", None), **given)
+    for name, file in held.items():
+        setattr(encoder, f"{name}_sha256", file.sha256 if file else None)
     return encoder
 
 
-def _with_inputs(model: Card, inputs: Mapping[str, Any]) -> Card:
-    """Return a card with inputs among its options."""
-    for name in inputs:
-        if name not in model.inputs:
-            takes = ", ".join(model.inputs) or "only places"
-            raise InputsError(f"{model.name} takes no input {name!r}. It takes: {takes}. Leave {name} out.")
-    return replace(model, options={**model.options, **inputs}) if inputs else model
+def _held(
+    model: Card, name: str, own: str | Path | None, *, offline: bool, report: Callable[[str], None] | None
+) -> weights_module.LocalWeights | None:
+    """Return a file that a model needs: the user's own, else the released one; None where there is neither."""
+    if own is not None:
+        return weights_module.local(own)
+    released = getattr(model, name)
+    return weights_module.fetch(released, model=model.name, offline=offline, report=report) if released else None
+
+
+def fetch(
+    model: str | Card, *, offline: bool = False, report: Callable[[str], None] | None = None
+) -> dict[str, weights_module.LocalWeights]:
+    """Return the released files of a model, each by its field in the card, downloading what is not in the cache.
+
+    Raises:
+        UnknownModelError: If there is no such model.
+        WeightsError: If a file cannot be had, or is not what its card says.
+    """
+    model = card(model)
+    held = {name: _held(model, name, None, offline=offline, report=report) for name in FILES}
+    return {name: file for name, file in held.items() if file}
 
 
 def _encoder_class(model: Card) -> type[Encoder]:
@@ -242,4 +271,6 @@ def _encoder_class(model: Card) -> type[Encoder]:
         found: type[Encoder] = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise CardError(f"The code of {model.name!r}, {model.code!r}, cannot be imported: {error}.") from error
+    if not hasattr(found, "from_card"):
+        raise CardError(f"The code of {model.name!r}, {model.code!r}, is no Encoder. Name a class of that kind.")
     return found

@@ -20,7 +20,7 @@ from embedfield.errors import FormatError, OutputExistsError, PackingError
 from embedfield.field import Field
 from embedfield.formats import cog, open_field, write_field
 from embedfield.formats.stored import HEADER_VERSION
-from embedfield.models import BUILT_IN, card
+from embedfield.models import built_in, card
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -228,7 +228,7 @@ def test_a_field_without_a_value_writes_nothing(tmp_path: Path, suffix: str) -> 
 
 
 @every_suffix
-@pytest.mark.parametrize("model", BUILT_IN, ids=lambda model: model.name)
+@pytest.mark.parametrize("model", built_in(), ids=lambda model: model.name)
 def test_every_card_comes_back_as_it_was(tmp_path: Path, model: Card, suffix: str) -> None:
     # JSON knows no tuples; a card does.
     field = ArrayField(np.ones((model.dim, 1, 1)), card=model)
