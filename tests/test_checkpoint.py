@@ -9,8 +9,20 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from embedfield.encoders.checkpoint import fill, read_checkpoint, require, tensors_below
-from embedfield.errors import WeightsError
+from embedfield.encoders.checkpoint import (
+    brief,
+    check_tensors,
+    check_variant,
+    fill,
+    option,
+    parameter,
+    read_checkpoint,
+    require,
+    shown,
+    tensors_below,
+)
+from embedfield.errors import CardError, WeightsError
+from embedfield.models import card
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,3 +96,44 @@ def test_a_module_is_filled_whole_or_not_at_all(tmp_path: Path) -> None:
         fill(module, {"weight": torch.ones(2, 3), "bias": torch.ones(4)}, tmp_path, "X")
     fill(module, {"weight": torch.ones(2, 3), "bias": torch.ones(2)}, tmp_path, "X")
     assert module.bias.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("tensor", "why"),
+    [
+        (torch.ones(2, dtype=torch.int64), "is of torch.int64, and weights are floating-point numbers"),
+        (torch.ones(2).to_sparse(), "is of torch.sparse_coo on cpu, and weights are numbers side by side"),
+        (torch.ones(2, device="meta"), "is of torch.strided on meta, and weights are numbers side by side"),
+        (torch.ones(1).expand(10**13), "is of the shape .10000000000000,., and the file holds fewer numbers"),
+    ],
+)
+def test_tensors_that_are_no_weights_are_named(tmp_path: Path, tensor: torch.Tensor, why: str) -> None:
+    with pytest.raises(WeightsError, match=f"its tensor 'scale' {why}"):
+        check_tensors({"bias": torch.ones(2), "scale": tensor}, tmp_path, "X")
+
+
+def test_what_is_quoted_is_printable_short_and_on_one_line() -> None:
+    assert brief("one\n\ttwo\x1b[31m") == "one two[31m"
+    assert len(brief("long" * 1000)) == 301
+    assert len(shown("long" * 1000)) < 100
+    assert shown("a\nb") == r"'a\nb'"
+    assert shown([torch.ones(1).expand(10**13), 0.5]) == "[a Tensor, 0.5]"
+
+
+def test_a_variant_is_told_by_words_and_numbers_alone(tmp_path: Path) -> None:
+    check_variant(card("xyz"), {"kind": "a"}, {"kind": "a", "size": 3}, tmp_path)
+    for found in ("b", 3, None, ["a"], torch.ones(2)):
+        with pytest.raises(WeightsError, match="is not xyz: its kind is .*, and xyz has 'a'"):
+            check_variant(card("xyz"), {"kind": found}, {"kind": "a"}, tmp_path)
+
+
+def test_a_whole_number_is_a_number_unless_no_float_can_hold_it(tmp_path: Path) -> None:
+    assert parameter({"radius": 360}, "radius", float, tmp_path, "X") == 360.0
+    with pytest.raises(WeightsError, match="'radius' is 1000.*, and should be a number"):
+        parameter({"radius": 10**400}, "radius", float, tmp_path, "X")
+
+
+def test_an_option_of_another_kind_is_the_cards_fault() -> None:
+    assert option(card("sh-l10"), "legendre_polys", int) == 10
+    with pytest.raises(CardError, match="Card 'sh-l10' has legendre_polys=10 .* kind str. Correct the card"):
+        option(card("sh-l10"), "legendre_polys", str)

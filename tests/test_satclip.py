@@ -116,7 +116,7 @@ def changed(tmp_path: Path, change: Any) -> Path:
         (lambda c: c.update(state_dict=3), "no tensor's name begins with 'model.location.nnet.'"),
         (lambda c: c.update(state_dict={1: torch.zeros(1)}), "no tensor's name begins with 'model.location.nnet.'"),
         (lambda c: c["state_dict"].pop("model.location.nnet.last_layer.bias"), "has no tensor 'last_layer.bias'"),
-        (lambda c: c["state_dict"].pop("model.location.nnet.layers.1.bias"), "does not fit SatCLIP"),
+        (lambda c: c["state_dict"].pop("model.location.nnet.layers.1.bias"), "has no tensor 'layers.1.bias'"),
         (lambda c: c["state_dict"].update({"model.location.nnet.extra": torch.zeros(1)}), "does not fit SatCLIP"),
         (lambda c: c["hyper_parameters"].update(harmonics_calculation="closed-form"), "harmonics_calculation"),
     ],

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from embedfield.card import Card
+    from embedfield.encoders.positional import PositionalEncoding
 
 
 class Encoder(nn.Module, ABC):
@@ -23,6 +24,8 @@ class Encoder(nn.Module, ABC):
 
     weights_sha256: str | None = None
     """Digest of the file that the parameters came from; None where there are none."""
+    database_sha256: str | None = None
+    """Digest of the file that things are looked up in; None where there is none."""
 
     def __init__(self, card: Card) -> None:
         """Make an encoder that answers for a card."""
@@ -35,12 +38,21 @@ class Encoder(nn.Module, ABC):
         """Return the encoder that a card describes, in evaluation mode.
 
         Args:
-            card: The model.
-            weights: Its checkpoint; None for an encoder without parameters.
+            card: The model; what was asked beside the place is among its options.
+            weights: Its checkpoint; None where there is none, by the card or by the user.
+
+        A model whose card has a database takes the file as ``database``.
 
         Raises:
-            WeightsError: If the file is damaged or holds another model.
+            WeightsError: If the file is damaged, is not given, or holds another model.
         """
+
+    def ready(self, device: torch.device, dtype: torch.dtype) -> Self:
+        """Return the encoder in evaluation mode, on a device, at a precision.
+
+        An encoder of which a part must keep its precision overrides this.
+        """
+        return self.eval().to(device=device, dtype=dtype)
 
     @abstractmethod
     def encode(self, lonlat: Tensor) -> Tensor:
@@ -51,7 +63,7 @@ class Encoder(nn.Module, ABC):
                 lat in [-90, 90].
 
         Returns:
-            (N, dim) in the dtype of the parameters.
+            (N, dim) in the dtype of the parameters; NaN where there is no value.
         """
 
     def encode_lattice(self, lons: Tensor, lats: Tensor) -> Tensor:
@@ -70,3 +82,26 @@ class Encoder(nn.Module, ABC):
         lat, lon = torch.meshgrid(lats, lons, indexing="ij")
         places = torch.stack((lon.ravel(), lat.ravel()), dim=-1)
         return self.encode(places).reshape(len(lats), len(lons), -1)
+
+
+class Composed(Encoder):
+    """A positional encoding in float64, then a network in its own precision: what most encoders are."""
+
+    posenc: PositionalEncoding
+    network: nn.Module
+
+    def __init__(self, card: Card, posenc: PositionalEncoding, network: nn.Module) -> None:
+        """Put the two together."""
+        super().__init__(card)
+        self.posenc = posenc
+        self.network = network
+
+    def encode(self, lonlat: Tensor) -> Tensor:
+        """Return embeddings (N, dim) of places (N, 2)."""
+        result: Tensor = self.network(self.posenc.encode(lonlat).to(self.dtype))
+        return result
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the network."""
+        return next(self.network.parameters()).dtype

@@ -7,56 +7,46 @@ Locations and Images for Effective Worldwide Geo-localization", arXiv 2309.16020
 from __future__ import annotations
 
 import math
+import re
+from dataclasses import replace
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
 
 from embedfield.encoders import Encoder
-from embedfield.encoders.checkpoint import fill, read_checkpoint, tensors_below
+from embedfield.encoders.checkpoint import count, fill, given, read_checkpoint, sizes, tensors_below
+from embedfield.encoders.positional import EqualEarth
 from embedfield.errors import WeightsError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from embedfield.card import Card
 
 FAMILY = "GeoCLIP"
-# Coefficients of the Equal Earth projection (Šavrič et al. 2018).
-A1, A2, A3, A4 = 1.340264, -0.081106, 0.000893, 0.003796
 # The official code rounds the square root of three to float32, in every precision.
-SQRT3 = 1.7320507764816284
-SCALE = 66.50336 / 180.0
-
-
-def equal_earth(lonlat: Tensor) -> Tensor:
-    """Return GeoCLIP's plane coordinates (x, y) of places, (N, 2), float64.
-
-    The plane is torn at the antimeridian, and its poles are lines.
-    """
-    lon, lat = torch.deg2rad(lonlat).unbind(-1)
-    theta = torch.asin(SQRT3 / 2 * torch.sin(lat))
-    x = (
-        2 * SQRT3 * lon * torch.cos(theta)
-        / (3 * (9 * A4 * theta**8 + 7 * A3 * theta**6 + 3 * A2 * theta**2 + A1))
-    )  # fmt: skip
-    y = A4 * theta**9 + A3 * theta**7 + A2 * theta**3 + A1 * theta
-    return torch.stack((x, y), dim=-1) * SCALE
+ROOT3 = 1.7320507764816284
 
 
 class Scale(nn.Module):
     """Random Fourier features of one frequency scale, and their network."""
 
-    def __init__(self, dim: int) -> None:
-        """Make an unfilled scale, to be filled from a checkpoint."""
+    def __init__(self, sizes: Sequence[int]) -> None:
+        """Make an unfilled scale, to be filled from a checkpoint.
+
+        Args:
+            sizes: Features, widths of the layers, length of an embedding. Each
+                frequency makes two features, a cosine and a sine.
+        """
         super().__init__()
-        self.capsule = nn.Sequential(
-            _Frequencies(256),
-            *(nn.Linear(512, 1024, device="meta"), nn.ReLU(inplace=True)),
-            *(nn.Linear(1024, 1024, device="meta"), nn.ReLU(inplace=True)),
-            *(nn.Linear(1024, 1024, device="meta"), nn.ReLU(inplace=True)),
-        )
-        self.head = nn.Sequential(nn.Linear(1024, dim, device="meta"))
+        self.dim = sizes[-1]
+        *hidden, last = [nn.Linear(*pair, device="meta") for pair in pairwise(sizes)]
+        activated = chain.from_iterable((layer, nn.ReLU(inplace=True)) for layer in hidden)
+        self.capsule = nn.Sequential(_Frequencies(sizes[0] // 2), *activated)
+        self.head = nn.Sequential(last)
 
     def forward(self, plane: Tensor) -> Tensor:
         """Return this scale's share (N, dim) of the embedding of plane coordinates (N, 2)."""
@@ -81,34 +71,56 @@ class _Frequencies(nn.Module):
 
 
 class GeoCLIP(Encoder):
-    """GeoCLIP's location encoder; the embedding is not normalised."""
+    """GeoCLIP's location encoder, and those that were trained on from it; the embedding is not normalised."""
 
-    def __init__(self, card: Card) -> None:
-        """Make an unfilled encoder."""
+    def __init__(self, card: Card, scales: Sequence[Scale]) -> None:
+        """Put an encoder together from its scales."""
         super().__init__(card)
-        scales = card.options["scales"]
-        self.scales = nn.ModuleDict({f"LocEnc{i}": Scale(card.dim) for i in range(len(scales))})
+        self.posenc = EqualEarth(ROOT3)
+        self.scales = nn.ModuleDict({f"LocEnc{number}": scale for number, scale in enumerate(scales)})
 
     @classmethod
     def from_card(cls, card: Card, weights: Path | None) -> Self:
-        """Return the encoder of an official checkpoint.
+        """Return the encoder of an official checkpoint: of the location encoder, or of the whole GeoCLIP.
 
         Raises:
             WeightsError: If there is no file, or it is no GeoCLIP checkpoint.
         """
-        if weights is None:
-            raise WeightsError(f"{card.name} needs weights. Give a checkpoint with --weights FILE.")
-        state = read_checkpoint(weights)
-        tensors_below(state, "LocEnc0.capsule.", weights, FAMILY)
-        encoder = cls(card)
-        fill(encoder.scales, state, weights, FAMILY)
+        path = given(card, weights)
+        checkpoint = read_checkpoint(path)
+        whole = count(checkpoint, r"location_encoder\..*")
+        state = tensors_below(checkpoint, "location_encoder.LocEnc" if whole else "LocEnc", path, FAMILY)
+        scales = [_scale(state, number, path) for number in range(max(1, count(state, r"\d+\.head\.0\.weight")))]
+        dims = [scale.dim for scale in scales]
+        if len(set(dims)) > 1:
+            raise WeightsError(
+                f"{path} does not fit {FAMILY}: its scales have {dims} dimensions. "
+                f"Give the file that {FAMILY} released."
+            )
+        encoder = cls(replace(card, dim=dims[0]), scales)
+        fill(encoder.scales, {f"LocEnc{name}": tensor for name, tensor in state.items()}, path, FAMILY)
         return encoder.eval()
 
     def encode(self, lonlat: Tensor) -> Tensor:
         """Return embeddings (N, dim) of places (N, 2)."""
-        plane = equal_earth(lonlat)
+        plane = self.posenc.encode(lonlat)
         total: Tensor
         total, *others = (scale(plane) for scale in self.scales.values())
         for share in others:
             total += share
         return total
+
+
+def _scale(state: Mapping[str, Tensor], number: int, path: Path) -> Scale:
+    """Return an unfilled scale of the shapes in a checkpoint."""
+    # Numbers so long that Python would not read them are no layers, and found to be too many by `fill`.
+    layer = re.compile(rf"{number}\.capsule\.(\d{{1,9}})\.weight")
+    layers = sorted(int(match[1]) for name in state if (match := layer.fullmatch(name)))
+    names = [*(f"{number}.capsule.{layer}" for layer in layers), f"{number}.head.0"]
+    widths = sizes(state, names, path, FAMILY)
+    if widths[0] % 2:
+        raise WeightsError(
+            f"{path} does not fit {FAMILY}: its '{names[0]}' takes {widths[0]} features, and they come in pairs of "
+            f"cosine and sine. Give the file that {FAMILY} released."
+        )
+    return Scale(widths)

@@ -64,6 +64,7 @@ _ZONAL_COEFFICIENTS = {  # (l, power of x) at m = 0
 class _Basis(ABC):
     """What both bases share: L * L features, each a function of lat times one of lon, always in float64."""
 
+    periodic = one_pole = True
     degrees: int
     """L: the degrees are l = 0 .. L-1."""
     dim: int
@@ -133,11 +134,12 @@ class _Basis(ABC):
 
 
 class PublishedHarmonics(_Basis):
-    """The basis that SatCLIP was trained on, with its printed coefficients and its slips.
+    """The basis that SatCLIP was trained on, with its printed coefficients; with its slip, or without.
 
     Y_lm = prefactor * sin(theta)^m * polynomial(cos theta) * cos or sin(|m| phi),
     with phi = lon + 180 deg and theta = lat + 90 deg, from the SOUTH pole. Every
-    Y_l0 is pi times the orthonormal one. The coefficients have 15 digits and the
+    Y_l0 is pi times the orthonormal one: that slip is part of SatCLIP, and was
+    later mended in the repository that the code came from. The coefficients have 15 digits and the
     polynomials are expanded in powers, which cancel near the poles: there the
     published Y_39,0 is off by 0.6, and that is part of the trained model.
 
@@ -151,11 +153,12 @@ class PublishedHarmonics(_Basis):
 
     _first_meridian = -180.0
 
-    def __init__(self, degrees: int) -> None:
+    def __init__(self, degrees: int, *, zonal_pi: bool = True) -> None:
         """Take the functions of degree l = 0 .. degrees - 1.
 
         Args:
             degrees: Number of degrees L, 1 to 40.
+            zonal_pi: Whether Y_l0 has the factor pi too much.
 
         Raises:
             CardError: If `degrees` is out of that range.
@@ -167,7 +170,7 @@ class PublishedHarmonics(_Basis):
             )
             raise CardError(message)
         super().__init__(degrees)
-        self._tables = _published_tables(degrees)
+        self._tables = _published_tables(degrees, zonal_pi=zonal_pi)
 
     def _features(self, lons: Tensor | None, lats: Tensor) -> Tensor:
         tables = self._tables
@@ -283,10 +286,10 @@ class _Tables(NamedTuple):
 
 
 @cache
-def _published_tables(degrees: int) -> _Tables:
+def _published_tables(degrees: int, *, zonal_pi: bool) -> _Tables:
     """Return all published functions of l < degrees."""
     orders = _orders(degrees)
-    functions = {(n, m): _published(n, m) for n, m in orders if m >= 0}
+    functions = {(n, m): _published(n, m, zonal_pi=zonal_pi) for n, m in orders if m >= 0}
     ranked = sorted(functions, key=lambda order: -len(functions[order].terms))
     rank = {order: row for row, order in enumerate(ranked)}
     steps = list(zip_longest(*(functions[order].terms for order in ranked)))
@@ -301,9 +304,9 @@ def _published_tables(degrees: int) -> _Tables:
     )
 
 
-def _published(n: int, m: int) -> _Function:
+def _published(n: int, m: int, *, zonal_pi: bool) -> _Function:
     """Return the published function of degree n and order m >= 0."""
-    norm, terms = _norm(n, m), _legendre_terms(n, m)
+    norm, terms = _norm(n, m, zonal_pi=zonal_pi), _legendre_terms(n, m)
     if n == m == 2:  # printed with the squared sine multiplied out: 3 - 3 x^2
         return _Function(_printed(norm), 0, ((2, -3.0), (0, 3.0)), tailed=False)
     if len(terms) == 1:  # printed as one number: prefactor times coefficient
@@ -311,7 +314,8 @@ def _published(n: int, m: int) -> _Function:
         return _Function(_PREFACTORS.get((n, m), product), m, ((0, 1.0),), tailed=n > m)
     if m == 0:  # printed with the prefactor multiplied in
         products = [(power, _printed(_EXACT.multiply(norm, c))) for power, c in terms]
-        zonal = tuple((power, _ZONAL_COEFFICIENTS.get((n, power), c)) for power, c in products)
+        odd = _ZONAL_COEFFICIENTS if zonal_pi else {}
+        zonal = tuple((power, odd.get((n, power), c)) for power, c in products)
         return _Function(1.0, 0, zonal, tailed=False)
     printed = tuple((power, _printed(c)) for power, c in terms)
     return _Function(_PREFACTORS.get((n, m), _printed(norm)), m, printed, tailed=False)
@@ -326,10 +330,12 @@ def _legendre_terms(n: int, m: int) -> list[tuple[int, Decimal]]:
     return terms
 
 
-def _norm(n: int, m: int) -> Decimal:
-    """Return the factor before the Legendre function: sqrt(2 - [m = 0]) N, and pi times that for m = 0, the slip."""
-    if m == 0:
+def _norm(n: int, m: int, *, zonal_pi: bool) -> Decimal:
+    """Return the factor before the Legendre function: sqrt(2 - [m = 0]) N, for m = 0 with the slip, pi times that."""
+    if m == 0 and zonal_pi:
         return _EXACT.sqrt(_EXACT.multiply(_PI, Decimal(2 * n + 1) / 4))
+    if m == 0:
+        return _EXACT.sqrt(_EXACT.divide(Decimal(2 * n + 1) / 4, _PI))
     squared = _EXACT.divide(Decimal(2 * n + 1), Decimal(2 * math.perm(n + m, 2 * m)))
     return _EXACT.sqrt(_EXACT.divide(squared, _PI))
 
