@@ -1,0 +1,66 @@
+"""Climplicit: a residual SIREN over the plane map and the month (Dollinger et al. 2025, arXiv 2504.05089)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Self
+
+import torch
+from torch import Tensor
+
+from embedfield.encoders import Composed
+from embedfield.encoders.checkpoint import brief, count, fill, given, mapping, read_checkpoint, sizes, tensors_below
+from embedfield.encoders.networks import HalvingSiren
+from embedfield.encoders.positional import Angles
+from embedfield.errors import WeightsError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from embedfield.card import Card
+
+FAMILY = "Climplicit"
+# Without a month the embedding is that of these, one after the other.
+SEASONS = (3, 6, 9, 12)
+
+
+class Climplicit(Composed):
+    """Climplicit's embedding in one month, or in March, June, September and December; not normalised."""
+
+    network: HalvingSiren
+
+    @classmethod
+    def from_card(cls, card: Card, weights: Path | None) -> Self:
+        """Return the encoder of an official checkpoint.
+
+        Raises:
+            WeightsError: If there is no file, or it is no Climplicit checkpoint.
+        """
+        path = given(card, weights)
+        checkpoint = read_checkpoint(path)
+        held = mapping(checkpoint, "state_dict") or checkpoint
+        state = tensors_below(held, "location_encoder.", path, FAMILY)
+        layers = [f"layers.{number}" for number in range(count(state, r"layers\.\d+\.weight"))]
+        _, *widths = sizes(state, ["layers.0", *layers[1:], "last_layer"], path, FAMILY)
+        if len(set(widths[:-1])) > 1:
+            raise WeightsError(
+                f"{path} does not fit {FAMILY}: its hidden layers are {brief(widths[:-1])} wide, and should be of one "
+                f"width. Give the file that {FAMILY} released."
+            )
+        network = HalvingSiren([4, *widths], w0_first=30.0)
+        fill(network, state, path, FAMILY)
+        months = 1 if "month" in card.options else len(SEASONS)
+        posenc = Angles((1 / 180, 1 / 90), (0.0, 0.0))
+        return cls(replace(card, dim=widths[-1] * months), posenc, network).eval()
+
+    def encode(self, lonlat: Tensor) -> Tensor:
+        """Return embeddings (N, dim) of places (N, 2)."""
+        plane = self.posenc.encode(lonlat)
+        months = [self.card.options["month"]] if "month" in self.card.options else SEASONS
+        return torch.cat([self._in_month(plane, month) for month in months], dim=-1)
+
+    def _in_month(self, plane: Tensor, month: float) -> Tensor:
+        angle = month / 12 * 2 * math.pi
+        circle = plane.new_tensor([math.sin(angle), math.cos(angle)]).expand(len(plane), 2)
+        return self.network.forward(torch.cat((plane, circle), dim=-1).to(self.dtype))
