@@ -7,6 +7,7 @@ import shutil
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import filelock
@@ -31,10 +32,11 @@ from embedfield.preview import write_preview
 from embedfield.stac import add_to_catalog, check_catalog, is_entered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     import pystac
 
+    from embedfield.card import Card
     from embedfield.field import Field
     from embedfield.formats.stored import StoredField
     from embedfield.grid import Bounds
@@ -45,13 +47,15 @@ GREATEST_COMPRESSION = 100
 
 
 def build_field(
-    model: str,
+    model: str | Card,
     res: float,
     *,
     bounds: Bounds = GLOBE,
     format: Format = "cog",  # noqa: A002  the field's word, as in rasterio's driver and --format
     dtype: Dtype = "uint8",
+    dims: int | None = None,
     weights: str | Path | None = None,
+    database: str | Path | None = None,
     device: str = "auto",
     precision: Precision | None = None,
     out: str | Path = "catalog",
@@ -59,6 +63,7 @@ def build_field(
     offline: bool = False,
     progress: Callable[[int, int], None] | None = None,
     report: Callable[[str], None] | None = None,
+    **inputs: Any,
 ) -> StoredField:
     """Evaluate a model on a grid, write it into a catalogue, and open it.
 
@@ -68,13 +73,16 @@ def build_field(
     fails.
 
     Args:
-        model: Name or alias of a model.
+        model: Name or alias of a model, or a card of your own.
         res: Side of a pixel in degrees.
         bounds: west, south, east, north in degrees; west greater than east
             crosses the antimeridian.
         format: ``cog`` or ``zarr``.
         dtype: Type of the stored numbers, ``uint8`` or ``float32``.
+        dims: Length of the prefix that is wanted of a Matryoshka model; None
+            for its card's.
         weights: A checkpoint of your own; None for the released one.
+        database: A database of your own, for a model that looks things up.
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:N``.
         precision: ``float32`` or ``float64``; None for the official one.
         out: Folder of the catalogue.
@@ -82,10 +90,14 @@ def build_field(
         offline: Never touch the network.
         progress: Told (pixels done, pixels in all) as the build goes on.
         report: Told one line of news at a time.
+        inputs: What is asked beside the place, such as ``month=7``, by the
+            names in the model's card.
 
     Raises:
         UnknownModelError: If there is no such model.
-        GridError: If bounds and resolution make no grid.
+        InputsError: If the model takes no input of a name, or not that number.
+        GridError: If bounds and resolution make no grid, or one where the
+            model has no value.
         FormatError: If there is no such format.
         PackingError: If the dtype cannot hold the field.
         WeightsError: If the weights cannot be had or are not the model's.
@@ -97,12 +109,15 @@ def build_field(
     report = report or (lambda _: None)
     _check_choices(format, dtype)
     grid = Grid.from_bounds(res, bounds)
-    card = models.card(model)
+    card = models.asked(model, inputs, dims)
     out = _local_folder(out)
-    folder = out / card.name / field_id(card.name, grid, format, dtype)
+    folder = out / card.name / field_id(card.name, grid, format, dtype, {**inputs, **({"dims": dims} if dims else {})})
     _check_place(out, folder)
     _check_size(grid, card.dim * np.dtype(dtype).itemsize, folder)
-    evaluator = load(model, weights, device, precision, offline=offline, report=report)
+    _check_latitudes(grid, card)
+    evaluator = load(
+        model, weights, device, precision, dims=dims, database=database, offline=offline, report=report, **inputs
+    )
     field = EncodedField(evaluator, grid)
     with _storage_errors(folder), _held(folder):
         if folder.exists() and not _must_replace(folder, field, overwrite=overwrite):
@@ -123,8 +138,22 @@ def _summary(field: StoredField, item: pystac.Item) -> str:
     return f"{field.grid.width} x {field.grid.height} pixels x {field.dim} bands, {size / 1e6:.1f} MB"
 
 
-def field_id(model: str, grid: Grid, format: Format, dtype: Dtype) -> str:  # noqa: A002
-    """Return the name of a field's folder: model, resolution, bounds if not global, format, dtype."""
+def field_id(
+    model: str,
+    grid: Grid,
+    format: Format,  # noqa: A002
+    dtype: Dtype,
+    asked: Mapping[str, float] = MappingProxyType({}),
+) -> str:
+    """Return the name of a field's folder: model, what is asked of it, resolution, bounds if not global, format, dtype.
+
+    Args:
+        model: Name of the model.
+        grid: Where the pixels are.
+        format: ``cog`` or ``zarr``.
+        dtype: Type of the stored numbers.
+        asked: Inputs and dims by name, such as ``{"month": 7}``: ``…-month7-…``.
+    """
     west, south, east, north = grid.bounds
     edges = [
         _degrees(west, "we"),
@@ -133,7 +162,8 @@ def field_id(model: str, grid: Grid, format: Format, dtype: Dtype) -> str:  # no
         _degrees(north, "sn"),
     ]
     area = "" if grid.bounds == GLOBE else "-" + "-".join(edges)
-    return f"{model}-{grid.res:.10g}deg{area}-{format}-{dtype}"
+    wishes = "".join(f"-{name}{value:.10g}" for name, value in sorted(asked.items()))
+    return f"{model}{wishes}-{grid.res:.10g}deg{area}-{format}-{dtype}"
 
 
 def _degrees(value: float, sides: str) -> str:
@@ -145,6 +175,21 @@ def _check_choices(format: str, dtype: str) -> None:  # noqa: A002
         raise FormatError(f"format={format!r} is not known. Choose from: {', '.join(get_args(Format))}.")
     if dtype not in DTYPES:
         raise PackingError(f"dtype={dtype!r} cannot be stored. Choose from: {', '.join(DTYPES)}.")
+
+
+def _check_latitudes(grid: Grid, card: Card) -> None:
+    """Refuse a grid that lies where a model has no value.
+
+    Raises:
+        GridError: If no row of its pixels lies in the model's latitudes.
+    """
+    south, north = card.latitudes
+    lats = grid.lats()
+    if not ((lats >= south) & (lats <= north)).any():
+        raise GridError(
+            f"{card.name} has values from {south:g} to {north:g} degrees of latitude, and the bounds "
+            f"{grid.bounds} hold no pixel there. Choose other bounds."
+        )
 
 
 def _local_folder(out: str | Path) -> Path:
@@ -247,6 +292,7 @@ def identity(field: Field) -> dict[str, Any]:
         "dim": field.dim,
         "options": json.loads(json.dumps(dict(field.card.options))),
         "weights_sha256": field.provenance.get("weights_sha256"),
+        "database_sha256": field.provenance.get("database_sha256"),
         "precision": field.provenance.get("precision"),
         "grid": field.grid.to_dict(),
     }

@@ -53,7 +53,7 @@ class Evaluator:
         if self.precision not in get_args(Precision):
             raise DeviceError(f"precision={precision!r}. Choose from: {', '.join(get_args(Precision))}.")
         self._dtype: torch.dtype = getattr(torch, self.precision)
-        self._encoder = encoder.eval().to(device=self.device, dtype=self._dtype)
+        self._encoder = encoder.ready(self.device, self._dtype)
         self._batch = BATCH[self.device.type]
 
     @property
@@ -67,9 +67,11 @@ class Evaluator:
         return self.card.dim
 
     @property
-    def weights_sha256(self) -> str | None:
-        """Digest of the weights file; None for an encoder without weights."""
-        return self._encoder.weights_sha256
+    def sha256(self) -> dict[str, str | None]:
+        """Digests of the files that the encoder came from; None for an encoder without weights."""
+        digests = {"weights_sha256": self._encoder.weights_sha256}
+        database = self._encoder.database_sha256
+        return digests | ({"database_sha256": database} if database else {})
 
     def encode(self, lonlat: npt.ArrayLike) -> npt.NDArray[np.floating]:
         """Return embeddings of places.
@@ -78,12 +80,14 @@ class Evaluator:
             lonlat: Degrees (lon, lat), (N, 2); lon in [-180, 360), lat in [-90, 90].
 
         Returns:
-            (N, dim), in the evaluator's precision.
+            (N, dim), in the evaluator's precision; NaN where the encoder has
+            no value, as GPS2Vec in a zone without photographs.
 
         Raises:
-            PlacesError: If a coordinate is not finite or out of range.
+            PlacesError: If a coordinate is not finite, or out of the range of
+                the globe or of the encoder.
         """
-        places = checked(lonlat)
+        places = checked(lonlat, self.card.latitudes, self.card.name)
         result = np.empty((len(places), self.dim), dtype=self.precision)
         with torch.inference_mode():
             for start in range(0, len(places), self._batch):
@@ -102,12 +106,24 @@ class Evaluator:
             lats: Degrees, (height,), in [-90, 90].
 
         Returns:
-            (height, width, dim), in the evaluator's precision.
+            (height, width, dim), in the evaluator's precision; NaN at latitudes
+            where the encoder is not defined, and wherever else it has no value.
 
         Raises:
-            PlacesError: If a coordinate is not finite or out of range.
+            PlacesError: If a coordinate is not finite, or out of the range of
+                the globe.
         """
         lons, lats = _checked_axes(lons, lats)
+        south, north = self.card.latitudes
+        defined = (lats >= south) & (lats <= north)
+        if defined.all():
+            return self._lattice(lons, lats)
+        result = np.full((len(lats), len(lons), self.dim), np.nan, dtype=self.precision)
+        result[defined] = self._lattice(lons, lats[defined])
+        return result
+
+    def _lattice(self, lons: npt.NDArray[np.float64], lats: npt.NDArray[np.float64]) -> npt.NDArray[np.floating]:
+        """Return embeddings (height, width, dim) of a lattice on which the encoder is defined."""
         result = np.empty((len(lats), len(lons), self.dim), dtype=self.precision)
         width = min(len(lons), self._batch) or 1
         height = max(1, self._batch // width)
@@ -140,7 +156,7 @@ class EncodedField(Field):
         self.provenance = {
             "embedfield": version("embedfield"),
             "torch": torch.__version__,
-            "weights_sha256": evaluator.weights_sha256,
+            **evaluator.sha256,
             "precision": evaluator.precision,
         }
 
@@ -156,11 +172,13 @@ class EncodedField(Field):
 
 
 def load(
-    name: str,
+    model: str | Card,
     weights: str | Path | None = None,
     device: str = "auto",
     precision: Precision | None = None,
     *,
+    dims: int | None = None,
+    database: str | Path | None = None,
     offline: bool = False,
     report: Callable[[str], None] | None = None,
     **inputs: Any,
@@ -168,22 +186,29 @@ def load(
     """Return a model, ready to encode places.
 
     Args:
-        name: A model's name or alias; `cards` lists them.
+        model: A model's name or alias, of which `cards` has the list; or a card
+            of your own, as `read_card` reads it.
         weights: A checkpoint of your own; None for the released one, fetched
             once and then kept in the cache.
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:N``.
         precision: ``float32`` or ``float64``; None for the official one.
+        dims: Length of the prefix that is wanted of a Matryoshka model, such as
+            ``mind``; None for its card's.
+        database: A database of your own, for a model that looks things up, such
+            as ``range``; None for the released one.
         offline: Never touch the network.
         report: Told what is fetched, before it is.
-        inputs: What is asked beside the place, by the names in the model's card.
+        inputs: What is asked beside the place, such as ``month=7``, by the
+            names in the model's card.
 
     Raises:
         UnknownModelError: If there is no such model.
-        InputsError: If the model takes no input of a name.
+        InputsError: If the model takes no input of a name, or not that number.
         WeightsError: If the weights cannot be had or are not the model's.
         DeviceError: If this machine has no such device or precision.
     """
-    return Evaluator(models.load(name, weights, inputs, offline=offline, report=report), device, precision)
+    encoder = models.load(model, weights, inputs, dims=dims, database=database, offline=offline, report=report)
+    return Evaluator(encoder, device, precision)
 
 
 def _device(name: str) -> torch.device:

@@ -15,7 +15,9 @@ GLOBE = (-180.0, -90.0, 180.0, 90.0)
 GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
 
 
-def checked(lonlat: npt.ArrayLike) -> npt.NDArray[np.float64]:
+def checked(
+    lonlat: npt.ArrayLike, latitudes: tuple[float, float] = (-90.0, 90.0), who: str | None = None
+) -> npt.NDArray[np.float64]:
     """Return places as an array of finite degrees with lon in [-180, 180].
 
     Longitudes in (180, 360) mean the same places west of Greenwich and are
@@ -23,6 +25,8 @@ def checked(lonlat: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
     Args:
         lonlat: Degrees (lon, lat), (N, 2).
+        latitudes: The range, closed, that latitudes must lie in.
+        who: Whose range that is, where it is not the globe's.
 
     Returns:
         (N, 2), float64; a copy where a longitude had to be turned.
@@ -41,6 +45,11 @@ def checked(lonlat: npt.ArrayLike) -> npt.NDArray[np.float64]:
     lon, lat = places.T
     _refuse(abs(lat) > 90, places, "has a latitude outside [-90, 90]", "Is longitude first, and are both degrees?")
     _refuse((lon < -180) | (lon >= 360), places, "has a longitude outside [-180, 360)", "Are both degrees?")
+    south, north = latitudes
+    beyond = (lat < south) | (lat > north)
+    _refuse(
+        beyond, places, f"has a latitude outside [{south:g}, {north:g}], where {who} has no value", "Remove such rows"
+    )
     if (lon > 180).any():
         places = np.column_stack((turned(lon), lat))
     return places

@@ -242,7 +242,8 @@ def _new_collection(catalog: pystac.Catalog, field: StoredField, item: pystac.It
         f"{card.title}. Trained on: {card.training_data}.",
         pystac.Extent(pystac.SpatialExtent([item.bbox or []]), pystac.TemporalExtent([[item.datetime, item.datetime]])),
         title=card.name,
-        license=card.licence,
+        # STAC has this word for what no SPDX expression says.
+        license="other" if card.licence == "none" else card.licence,
         stac_extensions=[EXTENSIONS[-1]],
         extra_fields={"emb:type": "pixel", "emb:dimensions": card.dim, "data_type": card.dtype},
     )

@@ -522,3 +522,14 @@ def test_a_reader_never_meets_a_link_to_what_is_not_there(catalog: Path, monkeyp
     monkeypatch.setattr(stac._Folder, "write_text_to_href", note)
     with build_field("xyz", 10, out=catalog, device="cpu"):
         assert written == [f"{PLAIN}.json", "collection.json", "catalog.json"]
+
+
+def test_a_model_without_doi_and_stated_licence_makes_a_valid_entry(tmp_path: Path) -> None:
+    weights = WEIGHTS.with_name("gps2vec_tag_small.zip")
+    field = build_field(
+        "gps2vec-tag", 2, bounds=(102, 0, 108, 8), weights=weights, out=tmp_path / "catalog", device="cpu"
+    )
+    assert validate(read(field.path.with_suffix(".json")))[1:] == EXTENSIONS
+    collection = read(tmp_path / "catalog" / "gps2vec-tag" / "collection.json")
+    assert validate(collection)
+    assert collection["license"] == "other"

@@ -100,7 +100,7 @@ class Packing:
         if grid.width * grid.height <= SAMPLE:
             values, margin = field.read().reshape(field.dim, -1).T, 0.0
         else:
-            values, margin = field.at(equal_area_places(SAMPLE, grid.bounds)), MARGIN
+            values, margin = _sample(field), MARGIN
         there = ~np.isnan(values)
         if not there.any():
             raise PackingError(
@@ -166,3 +166,13 @@ class Packing:
         total, count = codes.sum(axis=axis, dtype=np.uint32), (codes != self.nodata).sum(axis=axis, dtype=np.uint32)
         result = ((2 * total + count) // np.maximum(2 * count, 1)).astype(self.dtype)
         return result
+
+
+def _sample(field: Field) -> npt.NDArray[np.float32]:
+    """Return vectors (n, dim) at places spread evenly over the part of a field where its encoder is defined."""
+    west, south, east, north = field.grid.bounds
+    least, greatest = field.card.latitudes
+    south, north = max(south, least), min(north, greatest)
+    if south >= north:
+        return np.full((1, field.dim), np.nan, dtype=np.float32)
+    return field.at(equal_area_places(SAMPLE, (west, south, east, north)))
