@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import signal
 import sys
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 from rich.console import Console
 
-from embedfield.errors import EmbedfieldError
+from embedfield.errors import EmbedfieldError, EmbedfieldWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from embedfield.card import Card
 
@@ -29,10 +30,25 @@ out = Console(soft_wrap=True, highlight=False, markup=False, emoji=False, width=
 news = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
+# What several commands ask.
+Name = Annotated[str | None, typer.Option(help="Name of a model; 'embedfield models' lists them.")]
+CardFile = Annotated[Path | None, typer.Option("--card", help="A model of your own, by its card: a TOML file.")]
+OwnWeights = Annotated[Path | None, typer.Option(help="A checkpoint of your own.", show_default="the released one")]
+OwnDatabase = Annotated[Path | None, typer.Option(help="A database of your own, for range and range-plus.")]
+Dims = Annotated[int | None, typer.Option(help="Length of the prefix wanted of a Matryoshka model, such as mind.")]
+Month = Annotated[float | None, typer.Option(help="Month, 1 to 12, for a model that takes one.")]
+Year = Annotated[float | None, typer.Option(help="Year, for weights that take one.")]
+Inputs = Annotated[list[str] | None, typer.Option("--input", metavar="NAME=VALUE", help="Any other input of a model.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Precision = Annotated[str | None, typer.Option(help="float32 or float64.", show_default="the official one")]
+Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network.")]
+
+
 @app.command()
 def build(
     *,
-    model: Annotated[str, typer.Option(help="Name of a model; 'embedfield models' lists them.")],
+    model: Name = None,
+    card: CardFile = None,
     res: Annotated[float, typer.Option(help="Side of a pixel, degrees.")],
     bounds: Annotated[
         tuple[float, float, float, float] | None,
@@ -44,31 +60,36 @@ def build(
     ] = None,
     format: Annotated[str, typer.Option(help="cog or zarr.")] = "cog",  # noqa: A002
     dtype: Annotated[str, typer.Option(help="uint8 (packed, one scale and offset a band) or float32.")] = "uint8",
-    weights: Annotated[
-        Path | None, typer.Option(help="A checkpoint of your own.", show_default="the released one")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[str | None, typer.Option(help="float32 or float64.", show_default="the official one")] = None,
+    dims: Dims = None,
+    month: Month = None,
+    year: Year = None,
+    input: Inputs = None,  # noqa: A002
+    weights: OwnWeights = None,
+    database: OwnDatabase = None,
+    device: Device = "auto",
+    precision: Precision = None,
     out_folder: Annotated[Path, typer.Option("--out", help="Folder of the catalogue.")] = Path("catalog"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another field that stands there.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+    offline: Offline = False,
 ) -> None:
     """Evaluate a model on a grid: a raster, its preview and its STAC item."""
     from embedfield.build import build_field
     from embedfield.places import GLOBE
 
-    with _progress(f"building {model}") as progress:
+    chosen = _model(model, card)
+    with _progress(f"building {model or chosen.name}") as progress:
         field = build_field(
-            model, res, bounds=bounds or GLOBE, format=format, dtype=dtype, weights=weights,  # type: ignore[arg-type]
-            device=device, precision=precision,  # type: ignore[arg-type]
+            chosen, res, bounds=bounds or GLOBE, format=format, dtype=dtype, dims=dims,  # type: ignore[arg-type]
+            weights=weights, database=database, device=device, precision=precision,  # type: ignore[arg-type]
             out=out_folder, overwrite=overwrite, offline=offline, progress=progress, report=news.print,
+            **_inputs(month, year, input),
         )  # fmt: skip
     out.print(field.path)
 
 
 @app.command()
 def sample(
-    field: Annotated[str, typer.Argument(metavar="[FIELD]", help="A stored field. Left out with --model.")],
+    field: Annotated[str, typer.Argument(metavar="[FIELD]", help="A stored field. Left out with --model or --card.")],
     places: Annotated[
         str | None, typer.Argument(metavar="PLACES", help="CSV, Parquet or vector file of points.")
     ] = None,
@@ -82,22 +103,38 @@ def sample(
     lon: Annotated[str | None, typer.Option(help="Column of longitudes.", show_default="found by its name")] = None,
     lat: Annotated[str | None, typer.Option(help="Column of latitudes.", show_default="found by its name")] = None,
     model: Annotated[str | None, typer.Option(help="Exact values of a model, without a raster.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="A checkpoint of your own, with --model.")] = None,
+    card: CardFile = None,
+    dims: Dims = None,
+    month: Month = None,
+    year: Year = None,
+    input: Inputs = None,  # noqa: A002
+    weights: OwnWeights = None,
+    database: OwnDatabase = None,
+    device: Device = "auto",
+    precision: Precision = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the table if it exists.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+    offline: Offline = False,
 ) -> None:
     """Sample a field at points: a table with a column for each band."""
     from embedfield.sample import extract_points
     from embedfield.tables import check_output, read_places, write_table
 
-    source, path = (None, field) if model and places is None else (field, places)
-    if path is None or (model is None) == (source is None):
-        raise typer.BadParameter("Give FIELD and PLACES, or --model NAME and PLACES.")
-    if model is not None and method not in (None, "exact"):
+    exact = model is not None or card is not None
+    source, path = (None, field) if exact and places is None else (field, places)
+    if path is None or exact != (source is None):
+        raise typer.BadParameter("Give FIELD and PLACES, or --model NAME (or --card FILE) and PLACES.")
+    if exact and method not in (None, "exact"):
         raise typer.BadParameter(f"--method {method} reads the pixels of a FIELD. With --model every place is exact.")
+    asked = _inputs(month, year, input) | {"dims": dims, "weights": weights, "database": database}
+    if source is not None and any(value is not None for value in asked.values()):
+        raise typer.BadParameter("A stored FIELD has been asked already: leave out what is asked of a model.")
     check_output(output, overwrite=overwrite)
     table = read_places(path, lon, lat)
-    opened = _source(source, model, weights, offline=offline)
+    opened = (
+        _opened(source)
+        if source is not None
+        else _computed(_model(model, card), device=device, precision=precision, offline=offline, **asked)
+    )
     result = extract_points(opened, table, method)  # type: ignore[arg-type]
     written = write_table(result, output, overwrite=overwrite)
     counts = result["status"].value_counts()
@@ -107,29 +144,71 @@ def sample(
     out.print(written)
 
 
-def _source(path: str | None, model: str | None, weights: Path | None, *, offline: bool) -> Any:
-    """Return the stored field of a path, or the computed one of a model."""
-    if path is not None:
-        from embedfield.formats import open_field
+def _model(name: str | None, card: Path | None) -> Card:
+    """Return the card of a name, or of a file."""
+    from embedfield.models import card as known
+    from embedfield.models import read_card
 
-        return open_field(path)
+    if (name is None) == (card is None):
+        raise typer.BadParameter("Give --model NAME, or --card FILE for a model of your own.")
+    return known(name) if name is not None else read_card(str(card))
+
+
+def _inputs(month: float | None, year: float | None, others: list[str] | None) -> dict[str, float]:
+    """Return what is asked of a model beside the place."""
+    asked = {name: value for name, value in (("month", month), ("year", year)) if value is not None}
+    for other in others or ():
+        name, _, value = other.partition("=")
+        try:
+            asked[name] = float(value)
+        except ValueError as error:
+            raise typer.BadParameter(f"--input {other} is no NAME=VALUE with a number.") from error
+    return asked
+
+
+def _opened(path: str) -> Any:
+    """Return the stored field of a path."""
+    from embedfield.formats import open_field
+
+    return open_field(path)
+
+
+def _computed(model: Card, **asked: Any) -> Any:
+    """Return a model as a field."""
     from embedfield.evaluate import EncodedField, load
     from embedfield.grid import Grid
 
-    return EncodedField(load(str(model), weights, offline=offline, report=news.print), Grid.from_bounds(1.0))
+    return EncodedField(load(model, report=news.print, **asked), Grid.from_bounds(1.0))
 
 
 @app.command()
-def models() -> None:
-    """List the models."""
-    from rich.table import Table
+def models(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A model, to read its card.")] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="The cards as JSON.")] = False,
+) -> None:
+    """List the models, or read the card of one."""
+    import json
 
+    from embedfield.models import card as known
     from embedfield.models import cards
+
+    if as_json:
+        found = known(name).to_dict() if name else [card.to_dict() for card in cards()]
+        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+    elif name:
+        _print_card(known(name))
+    else:
+        _print_cards(cards())
+
+
+def _print_cards(cards: Iterable[Card]) -> None:
+    from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
     for heading in ("name", "dim", "weights", "licence", "detail", "what it is"):
         table.add_column(heading, justify="right" if heading == "dim" else "left", no_wrap=heading == "name")
-    for card in cards():
+    for card in cards:
         table.add_row(*_row(card))
     out.print(table)
 
@@ -138,7 +217,37 @@ def _row(card: Card) -> tuple[str, ...]:
     """Return what the list of models says of one."""
     name = f"{card.name} ({', '.join(card.aliases)})" if card.aliases else card.name
     source = card.weights.source if card.weights else "none"
-    return name, str(card.dim), source, card.licence, f"{card.detail:g}°" if card.detail else "", card.title
+    licence = "not stated" if card.licence == "none" else card.licence
+    return name, str(card.dim), source, licence, f"{card.detail:g}°" if card.detail else "", card.title
+
+
+def _print_card(card: Card) -> None:
+    """Print a card, each line under the one before where it is longer than the terminal."""
+    from rich.padding import Padding
+    from rich.table import Column, Table
+
+    out.print(f"{', '.join((card.name, *card.aliases))}\n{card.title}\n")
+    table = Table.grid("", Column(overflow="fold"), padding=(0, 2))
+    for name, line in card.describe().items():
+        table.add_row(name, line)
+    out.print(Padding(table, (0, 0, 0, 2)), soft_wrap=False)
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A model; 'embedfield models' lists them.")],
+    *,
+    offline: Offline = False,
+) -> None:
+    """Get the weights of a model into the cache, verified, and print where they are."""
+    from embedfield.models import fetch as fetch_files
+
+    found = fetch_files(name, offline=offline, report=news.print)
+    if not found:
+        news.print(f"{name} has no released weights to fetch.")
+    for file in found.values():
+        news.print(f"sha256 {file.sha256}")
+        out.print(file.path)
 
 
 @app.command()
@@ -168,12 +277,29 @@ def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+def _show_warning(  # noqa: PLR0917  as Python calls it
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning of ours as one line, as errors are; those of others keep their file and line."""
+    if issubclass(category, EmbedfieldWarning):
+        news.print(f"embedfield: warning: {message}", style="yellow" if news.is_terminal else None)
+    else:
+        (file or sys.stderr).write(warnings.formatwarning(message, category, filename, lineno, line))
+
+
 def main() -> None:
     """Run a command; an error of embedfield's is one line and exit code 1."""
     # As batch systems end a job: what Ctrl-C sweeps up is then swept up too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        app()
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            app()
     except EmbedfieldError as error:
         news.print(f"embedfield: {error}", markup=False, style="red" if news.is_terminal else None)
         sys.exit(1)

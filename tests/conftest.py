@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import socket
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from embedfield import weights
+from embedfield import cli, weights
 from embedfield.encoders.analytic import Analytic
 from embedfield.evaluate import EncodedField, Evaluator
 from embedfield.grid import Grid
-from embedfield.models import GEOCLIP, card
+from embedfield.models import card
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,11 +57,38 @@ def released() -> Path:
     """GeoCLIP's released weights, fetched once into the project's own cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EMBEDFIELD_CACHE", str(Path(__file__).parent.parent / ".cache"))
-        assert GEOCLIP.weights
-        return weights.fetch(GEOCLIP.weights, model="geoclip").path
+        released = card("geoclip").weights
+        assert released
+        return weights.fetch(released, model="geoclip").path
 
 
 @pytest.fixture
 def catalog(tmp_path: Path) -> Path:
     """The folder of a catalogue that is not there yet."""
     return tmp_path / "catalog"
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Done]:
+    """Return a runner of commands in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(*words: str | Path | float) -> Done:
+        monkeypatch.setattr(sys, "argv", ["embedfield", *map(str, words)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return Done(code, *capfd.readouterr())
+
+    return command

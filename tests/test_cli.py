@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +15,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import Done
 
-from embedfield import cli
 from embedfield.build import build_field
 from embedfield.evaluate import Evaluator
 from embedfield.models import cards
@@ -25,37 +24,12 @@ from embedfield.models import cards
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+
 WEIGHTS = Path(__file__).parent / "reference" / "satclip_l40_small.ckpt"
 ID = "xyz-10deg-cog-uint8"
 # What a build says when it is done.
 NEWS = r"\d+ x \d+ pixels x \d+ bands, [0-9.]+ MB, in [0-9.]+ s\n"
 PLACES = "name,lon,lat\nZürich,8.54,47.37\nSantiago,-70.66,-33.45\n"
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Done]:
-    """Return a runner of commands in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-
-    def command(*words: str | Path | float) -> Done:
-        monkeypatch.setattr(sys, "argv", ["embedfield", *map(str, words)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return Done(code, *capfd.readouterr())
-
-    return command
 
 
 @pytest.fixture
