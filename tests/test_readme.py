@@ -16,17 +16,20 @@ from embedfield.models import cards
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+NEED_NONE = ("sh-l10", "sh-l40", "xyz")
 
 
 def table_of_models() -> str:
-    """Return the README's table, made from the cards."""
-    rows = ["| name | dim | trained on | weights from | licence |", "|---|---|---|---|---|"]
+    """Return the README's table, made from the cards: a row for those that differ in their names alone."""
+    source = {"hub": "Hugging Face", "package": "its Python package", "url": "its web page"}
+    rows: dict[str, list[str]] = {}
     for card in cards():
-        short = f" (`{card.aliases[0]}`)" if card.aliases else ""
-        source = {"hub": "Hugging Face", "package": "its Python package", "url": "its web page"}
-        origin = source[card.weights.source] if card.weights else "none needed"
-        rows.append(f"| `{card.name}`{short} | {card.dim} | {card.training_data} | {origin} | {card.licence} |")
-    return "\n".join(rows)
+        names = f"`{card.name}`{''.join(f' (`{short}`)' for short in card.aliases)}"
+        origin = source[card.weights.source] if card.weights else "none needed" if card.name in NEED_NONE else "yours"
+        licence = "not stated" if card.licence == "none" else card.licence
+        rows.setdefault(f"{card.dim:,} | {card.training_data} | {origin} | {licence} |", []).append(names)
+    heading = ["| names | dim | trained on | weights from | licence |", "|---|---|---|---|---|"]
+    return "\n".join(heading + [f"| {', '.join(names)} | {row}" for row, names in rows.items()])
 
 
 def test_the_table_of_models_is_that_of_the_cards() -> None:
@@ -78,3 +81,14 @@ def test_the_architecture_names_every_file_of_the_house() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text()
     rooms = {path.name for path in (ROOT / "embedfield").glob("*.py")} | {"formats/", "encoders/"}
     assert {room for room in rooms if room not in text} <= {"__main__.py"}
+
+
+def test_the_example_of_a_card_builds_a_field(folder: Path) -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    (folder / "land-ocean.toml").write_text(example)
+    shutil.copy(ROOT / "tests" / "reference" / "locationencoder_siren.ckpt", folder / "land-ocean.ckpt")
+    (command,) = re.findall(r"`embedfield (build --card [^`]*)`", README)
+    printed = run([sys.executable, "-m", "embedfield", *shlex.split(command.replace("--res 1", "--res 30"))], folder)
+    assert "land-ocean-30deg-cog-uint8.tif" in printed
+    (call,) = re.findall(r"`(ef\.load\(ef\.read_card[^`]*)`", README)
+    assert run([sys.executable, "-c", f"import embedfield as ef\nprint({call}.dim)"], folder).strip() == "5"
