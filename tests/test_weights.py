@@ -547,7 +547,7 @@ def test_a_fetch_killed_before_its_archive_is_whole_leaves_none(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("embedfield.weights._extracted", killed)
+        patch.setattr("embedfield.downloads._extracted", killed)
         with pytest.raises(KeyboardInterrupt):
             fetch(in_archive(hub), model="tiny")
     assert listing(cache) == []
@@ -729,7 +729,7 @@ def test_a_full_disk_is_told(hub: HubServer, cache: Path, monkeypatch: pytest.Mo
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("embedfield.weights._chunks", full)
+    monkeypatch.setattr("embedfield.downloads._chunks", full)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", full)
     assert_refused(weights, cache, WeightsError, "Cannot keep .* No space left on device. Make room there")
 
