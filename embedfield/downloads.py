@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 TIMEOUT_SECONDS = 60
 CHUNK_BYTES = 1 << 20
+# What helps when nothing can be downloaded.
+BY_HAND = "give the file with --weights FILE, or --database FILE if it is a database"
 WEB_PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype html|html|\?xml)", re.IGNORECASE)
 
 
@@ -52,7 +54,7 @@ def get(weights: Weights, folder: Path, archive: Path | None) -> Path:
 
 def unavailable(weights: Weights, why: str, remedy: str) -> WeightsError:
     """Return the error of weights that cannot be had: why, and what to do instead."""
-    return WeightsError(f"Cannot fetch {weights.origin}: {why}. {remedy}, or give the file with --weights FILE.")
+    return WeightsError(f"Cannot fetch {weights.origin}: {why}. {remedy}, or {BY_HAND}.")
 
 
 @contextmanager
@@ -216,7 +218,7 @@ def _kind(file: Path) -> str:
 def _not_sent(weights: UrlWeights, sent: str, remedy: str) -> WeightsError:
     return WeightsError(
         f"Cannot fetch {weights.origin}: the server sent {sent}. The file may be gone, or its page wants a click. "
-        f"{remedy} by hand, with a browser, and give the file with --weights FILE."
+        f"{remedy} by hand, with a browser, and {BY_HAND}."
     )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from platformdirs import user_cache_path
 
@@ -19,10 +20,11 @@ from embedfield.card import HubWeights, UrlWeights, Weights
 from embedfield.errors import ChecksumError, OfflineError, WeightsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 # Of a download that wrote nothing for so long, the process is gone.
 ABANDONED_SECONDS = 24 * 60 * 60
+COMMIT = re.compile("[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def fetch(
         if _needs_network(weights) and (offline or _told_offline()):
             raise OfflineError(
                 f"Weights of {model} are not in the cache, and the network is not to be used. They would be "
-                f"{weights.origin}, kept as {path}. Run once with the network, or give the file with --weights FILE."
+                f"{weights.origin}, kept as {path}. Run once with the network, or {downloads.BY_HAND}."
             )
         return _downloaded(weights, model, path, report)
     except OSError as error:
@@ -150,16 +152,26 @@ def _sidecar(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
-def _recorded_sha256(path: Path) -> str | None:
+def _recorded_sha256(weights: Weights, path: Path) -> str | None:
+    """Return the digest that a download was recorded with; None where that was of another origin than weights have."""
     try:
-        return str(json.loads(_sidecar(path).read_text("utf-8"))["sha256"])
+        record = json.loads(_sidecar(path).read_text("utf-8"))
+        return str(record["sha256"]) if _is_of(record, weights) else None
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
 
 
+def _is_of(record: Mapping[str, Any], weights: Weights) -> bool:
+    """Return whether a record is that of weights: a card may be changed, or have the name of another."""
+    if isinstance(weights, HubWeights):
+        # The cache keeps each repository apart, and a branch or tag may move.
+        return not COMMIT.fullmatch(weights.revision or "") or record["revision"] == weights.revision
+    return bool(record["source"] == weights.origin)
+
+
 def _cached(weights: Weights, path: Path) -> LocalWeights | None:
     """Return the cached file; one that nothing vouches for is as none."""
-    expected = weights.sha256 or _recorded_sha256(path)
+    expected = weights.sha256 or _recorded_sha256(weights, path)
     if expected is None or not path.is_file():
         return None
     found = LocalWeights(path, sha256_of(path))

@@ -420,6 +420,29 @@ def test_an_address_without_a_known_sha256_is_held_to_what_it_first_gave(hub: Hu
         fetch(weights, model="tiny")
 
 
+def test_an_address_that_was_changed_in_a_card_is_fetched(hub: HubServer) -> None:
+    fetch(at_url(hub), model="tiny")
+    hub.pages["/other.pth"] = OTHER
+    assert fetch(at_url(hub, url=f"{hub.url}/other.pth"), model="tiny").path.read_bytes() == OTHER
+
+
+def test_an_address_that_was_changed_in_a_card_is_not_in_the_cache(hub: HubServer) -> None:
+    first = fetch(at_url(hub), model="tiny")
+    with pytest.raises(OfflineError):
+        fetch(at_url(hub, url=f"{hub.url}/other.pth"), model="tiny", offline=True)
+    assert fetch(at_url(hub), model="tiny", offline=True) == first
+
+
+def test_a_commit_that_was_changed_in_a_card_is_fetched(hub: HubServer) -> None:
+    fetch(on_hub(revision=COMMIT), model="tiny")
+    hub.requests.clear()
+    fetch(on_hub(revision=COMMIT), model="tiny")
+    fetch(on_hub(revision="main"), model="tiny")
+    assert hub.requests == []
+    with pytest.raises(OfflineError):
+        fetch(on_hub(revision="f" * 40), model="tiny", offline=True)
+
+
 # Members of archives
 
 
@@ -776,7 +799,7 @@ def test_a_card_from_before_datasets_and_members_is_read(weights: Weights, newer
 
 
 def test_a_repository_of_a_kind_that_the_hub_does_not_have_is_refused() -> None:
-    with pytest.raises(CardError, match="'tiny.pth' have repo_type='bucket'.*Write 'model', 'dataset' or 'space'"):
+    with pytest.raises(CardError, match="'tiny.pth' has repo_type='bucket'. It is .*'model', 'dataset', 'space'"):
         on_hub(repo_type="bucket")
 
 
