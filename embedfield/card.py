@@ -28,6 +28,10 @@ class Weights:
 
     source: ClassVar[str]
 
+    def __post_init__(self) -> None:
+        """Refuse a field of another type."""
+        _check_types(self, f"The file {self.file!r}")
+
     @property
     def origin(self) -> str:
         """Where the file comes from, in words."""
@@ -52,13 +56,6 @@ class HubWeights(Weights):
     """What the hub calls the repository."""
 
     source: ClassVar[str] = "hub"
-
-    def __post_init__(self) -> None:
-        """Refuse a kind of repository that the hub does not have."""
-        if self.repo_type not in ("model", "dataset", "space"):
-            raise CardError(
-                f"Weights {self.file!r} have repo_type={self.repo_type!r}. Write 'model', 'dataset' or 'space'."
-            )
 
     @property
     def address(self) -> str:
@@ -118,6 +115,14 @@ class Input:
     """Least value."""
     maximum: float
     """Greatest value."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no range of numbers."""
+        _check_types(self, f"The input {self.meaning!r}")
+        if not self.minimum <= self.maximum:
+            raise CardError(
+                f"The input {self.meaning!r} goes from {self.minimum} to {self.maximum}. Write the lesser first."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,11 +186,7 @@ class Card:
 
     def __post_init__(self) -> None:
         """Refuse a card that cannot be true."""
-        for name, hint in _hints().items():
-            if not _fits(getattr(self, name), hint):
-                raise CardError(
-                    f"Card {self.name!r} has {name}={getattr(self, name)!r}. It is {str(hint).replace('typing.', '')}."
-                )
+        _check_types(self, f"Card {self.name!r}")
         if not re.fullmatch(r"[a-z0-9][a-z0-9+-]*(?<!-)", self.name):
             raise CardError(
                 f"Card name {self.name!r} is not 'family-variant' in lower case. Use letters, digits and '-'."
@@ -194,14 +195,25 @@ class Card:
             raise CardError(f"Card {self.name!r} has dim={self.dim}. An embedding has at least one value.")
         if not re.fullmatch(r"[\w.]+:\w+", self.code):
             raise CardError(f"Card {self.name!r} has code={self.code!r}. Write it 'package.module:Class'.")
+        if taken := sorted(RESERVED.intersection(self.inputs)):
+            raise CardError(
+                f"Card {self.name!r} has an input {taken[0]!r}. That is a word of embedfield's own: rename it."
+            )
         if len(self.latitudes) != 2 or not -90 <= self.latitudes[0] < self.latitudes[1] <= 90:
             raise CardError(f"Card {self.name!r} has latitudes={self.latitudes}. Write (south, north) in [-90, 90].")
 
     @property
     def licence(self) -> str:
-        """SPDX expression of the licences that embeddings inherit; ``none`` where a file states none."""
+        """SPDX expression of the licences that embeddings inherit; ``none`` if a file states none or is the user's."""
         licences = {file.licence for file in (self.weights, self.database) if file}
-        return "none" if "none" in licences else " AND ".join(sorted(licences)) or self.code_licence
+        if not licences and self.training_data == "none":
+            return self.code_licence
+        return "none" if "none" in licences else " AND ".join(sorted(licences)) or "none"
+
+    @property
+    def licence_in_words(self) -> str:
+        """The licence that embeddings inherit, for people."""
+        return _stated(self.licence)
 
     def describe(self) -> dict[str, str]:
         """Return what a person would want to know of the model, in lines of text; absent ones are left out."""
@@ -221,7 +233,9 @@ class Card:
             "latitudes": f"{south:g} to {north:g} degrees",
             "detail": f"about {self.detail:g} degrees" if self.detail else "",
             "note": self.note or "",
-            "trained on": ", ".join(filter(None, (self.training_data.replace("none", "nothing"), self.training_url))),
+            "trained on": ", ".join(
+                filter(None, ("nothing" if self.training_data == "none" else self.training_data, self.training_url))
+            ),
             "weights": self.weights.describe() if self.weights else "none are released, or none are needed",
             "database": self.database.describe() if self.database else "",
             "code": f"{self.homepage}, licence {_stated(self.code_licence)}",
@@ -270,7 +284,7 @@ def _weights_of(name: str, data: Any) -> Weights:
     """
     told = dict(data) if isinstance(data, Mapping) else {}
     source = told.pop("source", None)
-    if source not in SOURCES:
+    if not isinstance(source, str) or source not in SOURCES:
         raise CardError(f"A card has {name}={data!r}. Write a table whose 'source' is one of: {', '.join(SOURCES)}.")
     try:
         return SOURCES[source](**told)
@@ -297,17 +311,33 @@ def _stated(licence: str) -> str:
     return "not stated" if licence == "none" else licence
 
 
+# What is said of every model, and so cannot be the name of an input.
+RESERVED = {
+    *("model", "card", "weights", "database", "device", "precision", "dims", "offline", "report", "name"),
+    *("res", "bounds", "format", "dtype", "out", "overwrite", "progress", "field", "places", "output", "method"),
+}
 # Fields of a card that are files somewhere.
 FILES = ("weights", "database")
 
 
+def _check_types(thing: object, what: str) -> None:
+    """Refuse a field that is not of its type: data from a file may be anything.
+
+    Raises:
+        CardError: If there is one.
+    """
+    for name, hint in _hints(type(thing)).items():  # type: ignore[arg-type]  # a class can be hashed
+        if not _fits(getattr(thing, name), hint):
+            raise CardError(f"{what} has {name}={getattr(thing, name)!r}. It is {str(hint).replace('typing.', '')}.")
+
+
 @cache
-def _hints() -> Mapping[str, Any]:
-    return get_type_hints(Card)
+def _hints(kind: type) -> Mapping[str, Any]:
+    return {name: hint for name, hint in get_type_hints(kind).items() if get_origin(hint) is not ClassVar}
 
 
 def _fits(value: object, hint: Any) -> bool:
-    """Return whether a value is of a field's type; what a container holds is not looked at."""
+    """Return whether a value is of a field's type."""
     kind, choices = get_origin(hint) or hint, get_args(hint)
     if kind is UnionType:
         return any(_fits(value, choice) for choice in choices)
@@ -315,4 +345,11 @@ def _fits(value: object, hint: Any) -> bool:
         return value in choices
     if kind in (int, float):
         return isinstance(value, (int, kind)) and not isinstance(value, bool)
-    return isinstance(value, kind)
+    return kind is Any or (isinstance(value, kind) and _parts_fit(value, choices))
+
+
+def _parts_fit(value: object, choices: tuple[Any, ...]) -> bool:
+    """Return whether what a mapping or a tuple holds is of the types that a hint names; others hold nothing."""
+    if isinstance(value, Mapping):
+        return all(_fits(key, choices[0]) and _fits(part, choices[1]) for key, part in value.items())
+    return not isinstance(value, tuple) or all(_fits(part, choices[0]) for part in value)

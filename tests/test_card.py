@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from embedfield.card import Card, HubWeights, PackageWeights, UrlWeights, Weights
+from embedfield.card import Card, HubWeights, Input, PackageWeights, UrlWeights, Weights
 from embedfield.errors import CardError
 from embedfield.models import cards
 
@@ -135,3 +135,13 @@ def test_a_contradiction_in_data_keeps_its_own_message() -> None:
 def test_embeddings_inherit_the_licence_of_the_weights_and_else_of_the_code() -> None:
     assert make_card(weights=URL, code_licence="MIT").licence == "CC-BY-4.0"
     assert make_card(code_licence="Apache-2.0").licence == "Apache-2.0"
+
+
+def test_an_input_named_as_a_word_of_ours_is_refused() -> None:
+    with pytest.raises(CardError, match="has an input 'device'. That is a word of embedfield's own"):
+        make_card(inputs={"device": Input(meaning="", minimum=0, maximum=1)})
+
+
+def test_weights_that_are_the_users_have_a_licence_that_nobody_stated() -> None:
+    assert make_card(training_data="the user's own").licence_in_words == "not stated"
+    assert make_card().licence_in_words == "MIT"

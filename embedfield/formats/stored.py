@@ -60,7 +60,7 @@ class StoredField(Field):
             "bounds": f"west {west:g}, south {south:g}, east {east:g}, north {north:g}",
             "bands": f"{self.dim}, {self.band_names[0]} to {self.band_names[-1]}, {self.packing.dtype}",
             "packing": f"largest error {self.packing.max_error.max():.2g}; {self.saturated:,} values saturated",
-            "licence": self.card.licence,
+            "licence": self.card.licence_in_words,
         } | {name: str(value) for name, value in self.provenance.items() if value is not None}
 
     def __reduce__(self) -> tuple[type[StoredField], tuple[Path]]:
