@@ -14,7 +14,7 @@ from embedfield.field import Field, Method
 from embedfield.places import checked, turned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import numpy.typing as npt
@@ -90,10 +90,17 @@ class Evaluator:
         places = checked(lonlat, self.card.latitudes, self.card.name)
         result = np.empty((len(places), self.dim), dtype=self.precision)
         with torch.inference_mode():
-            for start in range(0, len(places), self._batch):
-                batch = slice(start, start + self._batch)
+            for batch in self._batches(places):
                 result[batch] = self._numpy(self._encoder.encode(self._tensor(places[batch])))
         return result
+
+    def _batches(self, places: npt.NDArray[np.float64]) -> Iterator[slice | npt.NDArray[np.int64]]:
+        """Yield which places are encoded together."""
+        groups = self._encoder.groups(torch.tensor(places))
+        order = None if groups is None else groups.argsort(stable=True).numpy()
+        for start in range(0, len(places), self._batch):
+            batch = slice(start, start + self._batch)
+            yield batch if order is None else order[batch]
 
     def encode_lattice(self, lons: npt.ArrayLike, lats: npt.ArrayLike) -> npt.NDArray[np.floating]:
         """Return embeddings of every pair of a longitude and a latitude.
@@ -136,7 +143,8 @@ class Evaluator:
         return result
 
     def _tensor(self, values: npt.NDArray[np.float64]) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
+        # A copy, for torch warns of arrays that may not be written to.
+        return torch.tensor(values, device=self.device)
 
     def _numpy(self, values: torch.Tensor) -> npt.NDArray[np.floating]:
         found: npt.NDArray[np.floating] = values.to(self._dtype).cpu().numpy()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
+from references import REFERENCE
 
 import embedfield as ef
+from embedfield.encoders import gps2vec
 from embedfield.errors import DeviceError, PlacesError
 from embedfield.evaluate import BATCH
 from embedfield.grid import Grid, Window
@@ -34,6 +37,20 @@ def test_batches_do_not_change_a_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(batched.encode(PLACES), whole)
     lattice = batched.encode_lattice(np.arange(20.0), np.arange(11.0))
     np.testing.assert_allclose(lattice[3, 13], batched.encode([[13, 3]])[0], atol=1e-14)
+
+
+def test_places_of_one_zone_are_encoded_together_and_stay_in_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BATCH, "cpu", 8)
+    monkeypatch.setattr(gps2vec, "KEPT", 1)
+    read = Mock(wraps=gps2vec._read_network)
+    encoder = ef.load("gps2vec-tag", REFERENCE / "gps2vec_tag_small.zip", "cpu")
+    singapore, norway, sea = [103.8, 1.3], [10.7, 59.9], [-150.0, 0.0]
+    monkeypatch.setattr(gps2vec, "_read_network", read)
+    found = encoder.encode([singapore, norway, sea] * 16)
+    assert read.call_count == 2
+    assert np.isnan(found[2::3]).all()
+    np.testing.assert_allclose(found[0::3], np.repeat(encoder.encode([singapore]), 16, axis=0), rtol=1e-6)
+    np.testing.assert_allclose(found[1::3], np.repeat(encoder.encode([norway]), 16, axis=0), rtol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(0, 2), (1, 2)])
@@ -99,3 +116,9 @@ def test_provenance_tells_weights_from_none(make_field: Callable[..., EncodedFie
     assert (
         ef.EncodedField(ef.load("xyz", precision="float32"), Grid.from_bounds(90)).provenance["precision"] == "float32"
     )
+
+
+def test_places_that_may_not_be_written_to_are_encoded() -> None:
+    places = np.array([[8.54, 47.37], [0.0, 0.0]])
+    places.flags.writeable = False
+    assert ef.load("xyz", device="cpu").encode(places).shape == (2, 3)

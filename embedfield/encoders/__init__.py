@@ -66,6 +66,14 @@ class Encoder(nn.Module, ABC):
             (N, dim) in the dtype of the parameters; NaN where there is no value.
         """
 
+    def groups(self, lonlat: Tensor) -> Tensor | None:
+        """Return a number for each of places (N, 2), (N,): those of one number cost less when encoded together.
+
+        None, as here, where the order of places does not matter.
+        """
+        del lonlat
+        return None
+
     def encode_lattice(self, lons: Tensor, lats: Tensor) -> Tensor:
         """Return embeddings of every pair of a longitude and a latitude.
 

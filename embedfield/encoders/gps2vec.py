@@ -79,11 +79,15 @@ class GPS2Vec(Encoder):
         self._networks.clear()
         return self.eval()
 
+    def groups(self, lonlat: Tensor) -> Tensor:
+        """Return a number for the zone of each of places (N, 2), (N,): a zone's network is then read once."""
+        numbers, bands = utm.zones(lonlat)
+        return numbers * len(utm.BANDS) + bands
+
     def encode(self, lonlat: Tensor) -> Tensor:
         """Return embeddings (N, dim) of places (N, 2) from 80° S to 84° N; NaN in zones without a network."""
-        numbers, bands = utm.zones(lonlat)
+        codes = self.groups(lonlat)
         result = torch.full((len(lonlat), self.card.dim), torch.nan, dtype=self._dtype, device=lonlat.device)
-        codes = numbers * len(utm.BANDS) + bands
         for code in torch.unique(codes).tolist():
             number, letter = code // len(utm.BANDS), utm.BANDS[code % len(utm.BANDS)]
             zone = f"{number} {letter}"
