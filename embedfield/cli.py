@@ -82,7 +82,7 @@ def build(
             chosen, res, bounds=bounds or GLOBE, format=format, dtype=dtype, dims=dims,  # type: ignore[arg-type]
             weights=weights, database=database, device=device, precision=precision,  # type: ignore[arg-type]
             out=out_folder, overwrite=overwrite, offline=offline, progress=progress, report=news.print,
-            **_inputs(month, year, input),
+            **_inputs(chosen, month, year, input),
         )  # fmt: skip
     out.print(field.path)
 
@@ -125,16 +125,14 @@ def sample(
         raise typer.BadParameter("Give FIELD and PLACES, or --model NAME (or --card FILE) and PLACES.")
     if exact and method not in (None, "exact"):
         raise typer.BadParameter(f"--method {method} reads the pixels of a FIELD. With --model every place is exact.")
-    asked = _inputs(month, year, input) | {"dims": dims, "weights": weights, "database": database}
+    chosen = _model(model, card) if exact else None
+    asked: dict[str, Any] = _inputs(chosen, month, year, input)
+    asked |= {"dims": dims, "weights": weights, "database": database, "precision": precision}
     if source is not None and any(value is not None for value in asked.values()):
         raise typer.BadParameter("A stored FIELD has been asked already: leave out what is asked of a model.")
     check_output(output, overwrite=overwrite)
     table = read_places(path, lon, lat)
-    opened = (
-        _opened(source)
-        if source is not None
-        else _computed(_model(model, card), device=device, precision=precision, offline=offline, **asked)
-    )
+    opened = _computed(chosen, device=device, offline=offline, **asked) if chosen else _opened(str(source))
     result = extract_points(opened, table, method)  # type: ignore[arg-type]
     written = write_table(result, output, overwrite=overwrite)
     counts = result["status"].value_counts()
@@ -154,15 +152,22 @@ def _model(name: str | None, card: Path | None) -> Card:
     return known(name) if name is not None else read_card(str(card))
 
 
-def _inputs(month: float | None, year: float | None, others: list[str] | None) -> dict[str, float]:
-    """Return what is asked of a model beside the place."""
+def _inputs(model: Card | None, month: float | None, year: float | None, others: list[str] | None) -> dict[str, float]:
+    """Return what is asked of a model beside the place, once it is known to be that; None is no model."""
+    from embedfield.models import asked as checked
+
     asked = {name: value for name, value in (("month", month), ("year", year)) if value is not None}
     for other in others or ():
         name, _, value = other.partition("=")
+        if name in asked:
+            raise typer.BadParameter(f"{name} is given twice. Give it once.")
         try:
             asked[name] = float(value)
         except ValueError as error:
             raise typer.BadParameter(f"--input {other} is no NAME=VALUE with a number.") from error
+    if model is not None:
+        # Now: an input named as an option of ours, such as dims, would be taken for that option.
+        checked(model, asked)
     return asked
 
 
@@ -217,8 +222,7 @@ def _row(card: Card) -> tuple[str, ...]:
     """Return what the list of models says of one."""
     name = f"{card.name} ({', '.join(card.aliases)})" if card.aliases else card.name
     source = card.weights.source if card.weights else "none"
-    licence = "not stated" if card.licence == "none" else card.licence
-    return name, str(card.dim), source, licence, f"{card.detail:g}°" if card.detail else "", card.title
+    return name, str(card.dim), source, card.licence_in_words, f"{card.detail:g}°" if card.detail else "", card.title
 
 
 def _print_card(card: Card) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import tomllib
 import warnings
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import entry_points
 from importlib.resources import files
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +56,8 @@ def read_card(path: str | Path) -> Card:
     """
     path = Path(path).expanduser()
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        # Some editors begin a file with a mark that TOML does not know.
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         found = Card.from_dict({**USERS, "title": data.get("name", ""), **data})
     except OSError as error:
         raise CardError(f"Cannot read the card {path}: {error.strerror}. Check the path.") from error
@@ -69,7 +72,9 @@ def read_card(path: str | Path) -> Card:
 def built_in() -> tuple[Card, ...]:
     """Return the cards that come with embedfield, one file a family."""
     folder = files("embedfield") / "cards"
-    families = [tomllib.loads(file.read_text(encoding="utf-8")) for file in folder.iterdir()]
+    families = [
+        tomllib.loads(file.read_text(encoding="utf-8")) for file in folder.iterdir() if file.name.endswith(".toml")
+    ]
     return tuple(Card.from_dict(data) for family in families for data in _variants(family))
 
 
@@ -142,9 +147,9 @@ def card(name: str | Card) -> Card:
     if isinstance(name, Card):
         return name
     by_name = {known: card for card in cards() for known in (card.name, *card.aliases)}
-    if name in by_name:
+    if isinstance(name, str) and name in by_name:
         return by_name[name]
-    near = difflib.get_close_matches(name.lower(), by_name, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(str(name).lower(), by_name, n=3, cutoff=0.5)
     hint = f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
     raise UnknownModelError(f"No model named {name!r}. {hint}Run 'embedfield models' for the list.")
 
@@ -166,12 +171,14 @@ def asked(model: str | Card, inputs: Mapping[str, Any] | None = None, dims: int 
     if dims is None:
         return replace(model, options={**model.options, **options}) if options else model
     if not model.prefixes:
-        raise InputsError(f"{model.name} has no prefixes: all its {model.dim} dimensions belong together.")
-    if isinstance(dims, bool) or not isinstance(dims, int) or dims < 1:
+        raise InputsError(
+            f"{model.name} has no prefixes: all its {model.dim} dimensions belong together. Leave dims out."
+        )
+    if isinstance(dims, bool) or not isinstance(dims, Integral) or dims < 1:
         raise InputsError(
             f"dims={dims!r} is no length. {model.name} was trained to be cut to: {_list(model.prefixes)}."
         )
-    return replace(model, dim=dims, options={**model.options, **options, "dims": dims})
+    return replace(model, dim=int(dims), options={**model.options, **options, "dims": int(dims)})
 
 
 def _number(model: Card, name: str, value: Any) -> float:
@@ -180,7 +187,7 @@ def _number(model: Card, name: str, value: Any) -> float:
         takes = ", ".join(model.inputs) or "only places"
         raise InputsError(f"{model.name} takes no input {name!r}. It takes: {takes}. Leave {name} out.")
     allowed = model.inputs[name]
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = isinstance(value, Real) and not isinstance(value, bool)
     if not number or not allowed.minimum <= value <= allowed.maximum:
         raise InputsError(
             f"{name}={value!r} is nothing that {model.name} takes. "
@@ -271,6 +278,6 @@ def _encoder_class(model: Card) -> type[Encoder]:
         found: type[Encoder] = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise CardError(f"The code of {model.name!r}, {model.code!r}, cannot be imported: {error}.") from error
-    if not hasattr(found, "from_card"):
+    if not hasattr(found, "from_card") or inspect.isabstract(found):
         raise CardError(f"The code of {model.name!r}, {model.code!r}, is no Encoder. Name a class of that kind.")
     return found

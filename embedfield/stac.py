@@ -121,6 +121,7 @@ def _enter(collection: pystac.Collection, item: pystac.Item, href: str) -> None:
     collection.add_item(item, set_parent=True)
     item.set_self_href(href)  # after, for pystac moves what it adds to a place of its own choice
     boxes = [*collection.extent.spatial.bboxes, item.bbox or []]
+    _state_dimensions(collection, len(item.assets["embeddings"].extra_fields["bands"]))
     crossing = any(west > east for west, _, east, _ in boxes)
     souths, norths = [box[1] for box in boxes], [box[3] for box in boxes]
     west, east = (-180.0, 180.0) if crossing else (min(box[0] for box in boxes), max(box[2] for box in boxes))
@@ -130,6 +131,15 @@ def _enter(collection: pystac.Collection, item: pystac.Item, href: str) -> None:
         pystac.SpatialExtent([[west, min(souths), east, max(norths)]]),
         pystac.TemporalExtent([[min(times), max(times)]]),
     )
+
+
+def _state_dimensions(collection: pystac.Collection, dim: int) -> None:
+    """Say how long the vectors of a collection are: the extension has one number, and a list where they differ."""
+    stated = collection.summaries.get_list("emb:dimensions") or [collection.extra_fields.get("emb:dimensions", dim)]
+    dims = sorted({*stated, dim})
+    collection.extra_fields["emb:dimensions"] = dims[-1]
+    if len(dims) > 1:
+        collection.summaries.add("emb:dimensions", dims)
 
 
 def is_entered(root: Path, field: StoredField) -> bool:

@@ -13,7 +13,7 @@ from references import REFERENCE
 import embedfield as ef
 from embedfield import models
 from embedfield.build import build_field, field_id
-from embedfield.errors import CardError, GridError, InputsError, PackingError, WeightsError
+from embedfield.errors import CardError, GridError, InputsError, PackingError, UnknownModelError, WeightsError
 from embedfield.grid import Grid
 
 if TYPE_CHECKING:
@@ -96,6 +96,42 @@ def test_an_input_without_a_number_is_a_wrong_use(run: Callable[..., Done], word
     done = run("build", "--model", "climplicit", "--res", 30, *words)
     assert done.code == 2
     assert "NAME=VALUE" in done.err
+
+
+@pytest.mark.parametrize("words", [["--input", "dims=8"], ["--input", "weights=3"], ["--input", "res=3"]])
+def test_an_input_named_as_an_option_is_not_taken_for_it(
+    run: Callable[..., Done], places: Path, words: list[str]
+) -> None:
+    for command in (("build", "--res", 30), ("sample", "-o", "t.csv", places)):
+        done = run(*command, "--model", "mind", "--weights", MIND, *words)
+        assert done.code == 1
+        assert "mind takes no input" in done.err
+
+
+def test_an_input_is_given_once(run: Callable[..., Done]) -> None:
+    for words in (["--month", 7, "--input", "month=8"], ["--input", "month=7", "--input", "month=8"]):
+        done = run("build", "--model", "climplicit", "--weights", CLIMPLICIT, "--res", 30, *words)
+        assert done.code == 2
+        assert "month is given twice" in done.err
+
+
+def test_a_precision_of_a_stored_field_is_a_wrong_use(run: Callable[..., Done], places: Path) -> None:
+    run("build", "--model", "xyz", "--res", 30)
+    done = run("sample", "catalog/xyz/xyz-30deg-cog-uint8", places, "--precision", "float64")
+    assert done.code == 2
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    for month in (np.int64(7), np.float32(7), np.float64(7)):
+        assert ef.load("climplicit", CLIMPLICIT, month=month).card.options == {"month": 7}
+    found = ef.load("mind", MIND, dims=np.int64(8)).card  # type: ignore[arg-type]
+    assert json.loads(json.dumps(found.to_dict()))["options"] == {"dims": 8}
+
+
+def test_what_is_no_name_is_no_model() -> None:
+    for thing in (None, 3, ["xyz"]):
+        with pytest.raises(UnknownModelError, match="No model named"):
+            ef.load(thing)  # type: ignore[arg-type]
 
 
 def test_a_year_is_asked_of_weights_that_take_one_and_of_no_others() -> None:
@@ -237,6 +273,12 @@ def test_neither_or_both_of_model_and_card_are_a_wrong_use(run: Callable[..., Do
         ('name = "a"\ndim = 3\n[weights]\nfile = "x"', "source"),
         ('name = "a"\ndim = 3\n[weights]\nsource = "cloud"', "cloud"),
         ('name = "a"\ndim = 3\nweights = "x.ckpt"', "weights"),
+        ('name = "a"\ndim = 3\n[weights]\nsource = ["url"]', "source"),
+        ('name = "a"\ndim = 3\n[weights]\nsource = "url"\nfile = 3\nurl = "b"\nlicence = "MIT"', "file=3"),
+        ('name = "a"\ndim = 3\nlatitudes = ["s", "n"]', "latitudes"),
+        ('name = "a"\ndim = 3\nprefixes = ["all"]', "prefixes"),
+        ('name = "a"\ndim = 3\ninputs.month = {meaning = "m", minimum = "1", maximum = 12}', "minimum='1'"),
+        ('name = "a"\ndim = 3\ninputs.month = {meaning = "m", minimum = 12, maximum = 1}', "from 12 to 1"),
     ],
 )
 def test_a_card_that_cannot_be_used_is_refused_by_its_file(mine: Path, text: str, why: str) -> None:
@@ -261,6 +303,17 @@ def test_a_card_that_is_not_there_is_refused(tmp_path: Path) -> None:
         (("legendre_polys = 8", "legendre_polys = 9"), WeightsError, "its legendre_polys is 8, and land-ocean has 9"),
         (("sphericalharmonics", "wrap"), WeightsError, "positional_encoding_name is 'sphericalharmonics'"),
         (("siren", "linear"), WeightsError, "neural_network_name is 'siren', and land-ocean has 'linear'"),
+        (
+            ("siren", 'siren"\nharmonic_calculation = "closed-form'),
+            CardError,
+            "has 'harmonic_calculation' in its options",
+        ),
+        (
+            ("[options]", "inputs.month = {meaning = 'm', minimum = 1, maximum = 12}\n[options]\nmonth = 3"),
+            CardError,
+            "'month'",
+        ),
+        (("legendre_polys = 8", 'legendre_polys = 8\nzonal_pi = "false"'), CardError, "zonal_pi='false'"),
         (("dim = 5", "dim = 6"), WeightsError, "makes 5 dimensions, and the card says dim = 6"),
     ],
 )
@@ -271,7 +324,13 @@ def test_a_card_that_does_not_fit_its_checkpoint_is_refused(mine: Path, change: 
 
 
 def test_a_card_whose_code_is_no_encoder_is_refused(mine: Path) -> None:
-    for code, why in (("os:getcwd", "is no Encoder"), ("no_such:Thing", "cannot be imported"), ("os", "Write it")):
+    abstract = ("embedfield.encoders:Encoder", "is no Encoder")
+    for code, why in (
+        abstract,
+        ("os:getcwd", "is no Encoder"),
+        ("no_such:Thing", "cannot be imported"),
+        ("os", "Write it"),
+    ):
         mine.write_text(f'name = "a"\ndim = 3\ncode = "{code}"', encoding="utf-8")
         with pytest.raises(CardError, match=why):
             ef.load(ef.read_card(mine))

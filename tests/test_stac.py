@@ -22,6 +22,7 @@ import rasterio
 import shapely
 import zarr
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
+from references import REFERENCE
 
 from embedfield import stac
 from embedfield.build import build_field
@@ -369,6 +370,18 @@ def test_the_extent_of_a_collection_is_the_union_of_its_items(catalog: Path) -> 
             stamps.append(read(field.path.parent / f"{field.path.parent.name}.json")["properties"]["datetime"])
     assert extent(catalog)["spatial"]["bbox"] == [[-60, -20, 40, 40]]
     assert extent(catalog)["temporal"]["interval"] == [[min(stamps), max(stamps)]]
+
+
+def test_a_collection_says_each_length_that_its_fields_have(catalog: Path) -> None:
+    weights = REFERENCE / "climplicit_small.safetensors"
+    asked: list[dict[str, Any]] = [{"month": 7}, {}, {"month": 8}]
+    for month in asked:
+        build_field("climplicit", 30, weights=weights, device="cpu", out=catalog, **month).close()
+        found = read(catalog / "climplicit" / "collection.json")
+        validate(found)
+        first = month == {"month": 7}
+        assert found["emb:dimensions"] == (16 if first else 64)
+        assert found.get("summaries", {}) == ({} if first else {"emb:dimensions": [16, 64]})
 
 
 def test_an_extent_with_a_field_across_the_antimeridian_holds_all_of_it(catalog: Path) -> None:

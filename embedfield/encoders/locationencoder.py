@@ -50,6 +50,8 @@ FAMILY = "locationencoder"
 SPHERES = {"spherec": "sphereC", "spherecplus": "sphereC+", "spherem": "sphereM", "spheremplus": "sphereM+"}
 POSENCS = ("direct", "cartesian3d", "wrap", "grid", "theory", *SPHERES, "sphericalharmonics")
 NETWORKS = ("linear", "fcnet", "siren")
+SCALED = ("frequency_num", "min_radius", "max_radius")
+HARMONIC = ("legendre_polys", "harmonics_calculation", "zonal_pi")
 
 
 class LocationEncoder(Composed):
@@ -72,6 +74,7 @@ class LocationEncoder(Composed):
         """
         posenc = _posenc(card)
         _option(card, "network", NETWORKS)
+        _check_options(card)
         path = given(card, weights)
         checkpoint = read_checkpoint(path)
         told = mapping(checkpoint, "hyper_parameters")
@@ -94,9 +97,22 @@ def _check_told(card: Card, told: Mapping[str, Any], path: Path) -> None:
     """
     names = {"posenc": "positional_encoding_name", "network": "neural_network_name"}
     check_variant(card, told, {names[name]: card.options[name] for name in names}, path)
-    numbers = ("frequency_num", "min_radius", "max_radius", "legendre_polys", "harmonics_calculation")
-    stated = {name: card.options[name] for name in numbers if name in card.options}
+    stated = {name: card.options[name] for name in (*SCALED, *HARMONIC[:2]) if name in card.options}
     check_variant(card, mapping(told, "hparams"), stated, path)
+
+
+def _check_options(card: Card) -> None:
+    """Refuse an option that means nothing: a slip in its name would change the numbers, and nobody would know.
+
+    Raises:
+        CardError: If there is one.
+    """
+    known = ("posenc", "network", *SCALED, *HARMONIC)
+    if unknown := [name for name in card.options if name not in known]:
+        raise CardError(
+            f"Card {card.name!r} has {unknown[0]!r} in its options or inputs, which {FAMILY} does not have. "
+            f"It has: {', '.join(known)}. Correct or remove it."
+        )
 
 
 def _option(card: Card, name: str, choices: tuple[str, ...]) -> str:
@@ -169,7 +185,10 @@ def _harmonics(card: Card) -> PositionalEncoding:
     calculation = _option(replace(card, options=options), "harmonics_calculation", ("analytic", "closed-form"))
     if calculation == "closed-form":
         return ClosedForm(int(degrees))
-    return PublishedHarmonics(int(degrees), zonal_pi=bool(card.options.get("zonal_pi", False)))
+    zonal_pi = card.options.get("zonal_pi", False)
+    if not isinstance(zonal_pi, bool):
+        raise CardError(f"Card {card.name!r} has zonal_pi={zonal_pi!r} in its options. Write true or false.")
+    return PublishedHarmonics(int(degrees), zonal_pi=zonal_pi)
 
 
 class ClosedForm(Harmonics):
