@@ -26,8 +26,7 @@ def table_of_models() -> str:
     for card in cards():
         names = f"`{card.name}`{''.join(f' (`{short}`)' for short in card.aliases)}"
         origin = source[card.weights.source] if card.weights else "none needed" if card.name in NEED_NONE else "yours"
-        licence = "not stated" if card.licence == "none" else card.licence
-        rows.setdefault(f"{card.dim:,} | {card.training_data} | {origin} | {licence} |", []).append(names)
+        rows.setdefault(f"{card.dim:,} | {card.training_data} | {origin} | {card.licence_in_words} |", []).append(names)
     heading = ["| names | dim | trained on | weights from | licence |", "|---|---|---|---|---|"]
     return "\n".join(heading + [f"| {', '.join(names)} | {row}" for row, names in rows.items()])
 
