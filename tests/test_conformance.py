@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 from references import small_files
 
 import embedfield as ef
+from embedfield import models
 from embedfield.errors import InputsError, PlacesError
 from embedfield.places import equal_area_places
 
@@ -188,3 +190,18 @@ def test_a_prefix_is_the_beginning_of_the_whole(load: Any) -> None:
     whole, prefix = load(mind).encode(places_of(mind)), load(mind, dims=8)
     assert prefix.dim == 8
     np.testing.assert_allclose(prefix.encode(places_of(mind)), whole[:, :8], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "model", [card for card in ef.cards() if "gps2vec" not in card.name], ids=lambda card: card.name
+)
+def test_every_tensor_of_an_encoder_goes_with_it_to_another_device(model: Card, tmp_path: Path) -> None:
+    # Torch's device without memory stands for a GPU: it does not mix with the CPU's tensors either.
+    device = torch.device("meta")
+    held = small_files(model, tmp_path)
+    encoder = models.load(model, held.get("weights"), database=held.get("database")).ready(device, torch.float32)
+    places, lons, lats = (torch.empty(*shape, dtype=torch.float64, device=device) for shape in ((7, 2), (3,), (2,)))
+    with torch.inference_mode():
+        found, lattice = encoder.encode(places), encoder.encode_lattice(lons, lats)
+    assert (found.device, lattice.device) == (device, device)
+    assert (found.shape, lattice.shape) == ((7, encoder.card.dim), (2, 3, encoder.card.dim))
