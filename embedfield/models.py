@@ -31,16 +31,17 @@ BROKEN = (
     *(ImportError, SyntaxError, NameError, AttributeError, TypeError, ValueError),
     *(LookupError, ArithmeticError, AssertionError, OSError, RuntimeError),
 )
-# What a user's card file may leave out: it describes an encoder trained with the code of Rußwurm et al. 2024.
+# What a user's card file may leave out where it names other code.
+ANY_CODE = {"homepage": "not stated", "code_licence": "none", "training_data": "the user's own"}
+# And where it names none: it describes an encoder trained with the code of Rußwurm et al. 2024.
 USERS = {
+    **ANY_CODE,
     "code": "embedfield.encoders.locationencoder:LocationEncoder",
     "homepage": "https://github.com/MarcCoru/locationencoder",
     "paper": "Rußwurm et al. (2024), Geographic Location Encoding with Spherical Harmonics and Sinusoidal "
     "Representation Networks. ICLR 2024",
     "doi": "10.48550/arXiv.2310.06743",
-    "code_licence": "none",
     "dtype": "float64",
-    "training_data": "the user's own",
 }
 
 
@@ -49,7 +50,8 @@ def read_card(path: str | Path) -> Card:
 
     The file has the fields of `Card`. It may leave out all but ``name``,
     ``dim`` and, in ``[options]``, ``posenc`` and ``network`` of an encoder
-    trained with the code of Rußwurm et al. 2024 (`encoders.locationencoder`).
+    trained with the code of Rußwurm et al. 2024 (`encoders.locationencoder`);
+    or ``code`` names another family, and ``[options]`` has what that wants.
 
     Raises:
         CardError: If there is no such file, it is no TOML, or no card.
@@ -58,7 +60,8 @@ def read_card(path: str | Path) -> Card:
     try:
         # Some editors begin a file with a mark that TOML does not know.
         data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        found = Card.from_dict({**USERS, "title": data.get("name", ""), **data})
+        left_out = ANY_CODE if "code" in data else USERS
+        found = Card.from_dict({**left_out, "title": data.get("name", ""), **data})
     except OSError as error:
         raise CardError(f"Cannot read the card {path}: {error.strerror}. Check the path.") from error
     except ValueError as error:  # of TOML, of UTF-8, and of cards

@@ -247,6 +247,24 @@ def test_conventions_follow_from_the_positional_encoding(mine: Path) -> None:
     assert (found.periodic, found.one_pole) == (False, False)
 
 
+def test_a_users_card_may_be_of_any_family(mine: Path) -> None:
+    mine.write_text(
+        """
+        name = "my-satclip"
+        dim = 32
+        code = "embedfield.encoders.satclip:SatCLIP"
+        options = { legendre_polys = 10, vision_layers = "moco_vit16" }
+        dtype = "float64"
+        """,
+        encoding="utf-8",
+    )
+    model = ef.read_card(mine)
+    assert model.paper is None
+    reference = np.load(REFERENCE / "satclip_l10_small.npz")
+    found = ef.load(model, REFERENCE / "satclip_l10_small.ckpt", "cpu").encode(reference["lonlat"])
+    np.testing.assert_allclose(found, reference["float64"], atol=1e-11)
+
+
 def test_neither_or_both_of_model_and_card_are_a_wrong_use(run: Callable[..., Done], mine: Path) -> None:
     assert "Give --model NAME, or --card FILE" in run("build", "--res", 30).err
     assert run("build", "--res", 30, "--model", "xyz", "--card", mine).code == 2
