@@ -208,6 +208,11 @@ def require(state: Mapping[str, Tensor], names: Sequence[str], path: Path, famil
         )
 
 
+def state_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Return the named tensors of a checkpoint: its ``state_dict``, else the whole, as in a safetensors file."""
+    return mapping(checkpoint, "state_dict") or checkpoint
+
+
 def mapping(checkpoint: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return a part of a checkpoint that is named values; empty where it is not there or something else."""
     found = checkpoint.get(name)
@@ -265,6 +270,16 @@ def sizes(state: Mapping[str, Tensor], layers: Sequence[str], path: Path, family
                 f"a matrix with rows and columns. Give the file that {family} released."
             )
     return [state[names[0]].shape[1], *(state[name].shape[0] for name in names)]
+
+
+def siren_sizes(state: Mapping[str, Tensor], path: Path, family: str) -> list[int]:
+    """Return the sizes of a SIREN, whose layers are ``layers.0``, …, ``last_layer`` in every repository.
+
+    Raises:
+        WeightsError: If a layer is not there, or its weight is no matrix of numbers.
+    """
+    layers = range(max(1, count(state, r"layers\.\d+\.weight")))
+    return sizes(state, [*(f"layers.{number}" for number in layers), "last_layer"], path, family)
 
 
 def count(state: Mapping[str, Any], pattern: str) -> int:

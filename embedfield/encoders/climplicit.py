@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from embedfield.encoders import Composed
-from embedfield.encoders.checkpoint import brief, count, fill, given, mapping, read_checkpoint, sizes, tensors_below
+from embedfield.encoders.checkpoint import (
+    brief,
+    fill,
+    given,
+    read_checkpoint,
+    siren_sizes,
+    state_of,
+    tensors_below,
+)
 from embedfield.encoders.networks import HalvingSiren
 from embedfield.encoders.positional import Angles
 from embedfield.errors import WeightsError
@@ -39,10 +47,9 @@ class Climplicit(Composed):
         """
         path = given(card, weights)
         checkpoint = read_checkpoint(path)
-        held = mapping(checkpoint, "state_dict") or checkpoint
+        held = state_of(checkpoint)
         state = tensors_below(held, "location_encoder.", path, FAMILY)
-        layers = [f"layers.{number}" for number in range(count(state, r"layers\.\d+\.weight"))]
-        _, *widths = sizes(state, ["layers.0", *layers[1:], "last_layer"], path, FAMILY)
+        _, *widths = siren_sizes(state, path, FAMILY)
         if len(set(widths[:-1])) > 1:
             raise WeightsError(
                 f"{path} does not fit {FAMILY}: its hidden layers are {brief(widths[:-1])} wide, and should be of one "

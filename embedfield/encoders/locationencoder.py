@@ -22,7 +22,9 @@ from embedfield.encoders.checkpoint import (
     given,
     mapping,
     read_checkpoint,
+    siren_sizes,
     sizes,
+    state_of,
     tensors_below,
 )
 from embedfield.encoders.harmonics import Harmonics, PublishedHarmonics
@@ -79,7 +81,7 @@ class LocationEncoder(Composed):
         checkpoint = read_checkpoint(path)
         told = mapping(checkpoint, "hyper_parameters")
         _check_told(card, told, path)
-        held = mapping(checkpoint, "state_dict") or checkpoint
+        held = state_of(checkpoint)
         prefix = "neural_network." if count(held, r"neural_network\..*") else ""
         state = tensors_below(held, prefix, path, FAMILY)
         network, dim = _network(card, posenc.dim, state, path)
@@ -220,8 +222,7 @@ def _network(card: Card, features: int, state: Mapping[str, Tensor], path: Path)
             _, dim = sizes(state, ["class_emb"], path, FAMILY)
             network = FCNet(features, width, dim, depth=count(state, r"feats\.\d+\.w1\.weight"))
         case _:
-            layers = [f"layers.{number}" for number in range(count(state, r"layers\.\d+\.weight"))]
-            _, *widths, dim = sizes(state, ["layers.0", *layers[1:], "last_layer"], path, FAMILY)
+            _, *widths, dim = siren_sizes(state, path, FAMILY)
             network = Siren([features, *widths, dim], w0_first=30.0, w0=1.0)
     return network, dim
 

@@ -15,9 +15,9 @@ from embedfield.encoders.checkpoint import (
     count,
     fill,
     given,
-    mapping,
     read_checkpoint,
     sizes,
+    state_of,
     tensors_below,
 )
 from embedfield.encoders.networks import AddingSiren
@@ -62,7 +62,7 @@ class MIND(Composed):
         """
         path = given(card, weights)
         checkpoint = read_checkpoint(path)
-        held = mapping(checkpoint, "state_dict") or checkpoint
+        held = state_of(checkpoint)
         tensors_below(held, "first.linear.", path, FAMILY)
         state = tensors_below(held, "", path, FAMILY)
         features, width, _ = sizes(state, ["first.linear", "blocks.0.linear"], path, FAMILY)

@@ -160,7 +160,6 @@ class ResidualNet(nn.Module):
             depth: Number of residual pairs.
         """
         super().__init__()
-        self.width = width
         # Numbered as in the official code, whose first activation is 1.
         pairs = {str(number): _Pair(width) for number in range(2, depth + 2)}
         self.feats = nn.ModuleDict({"0": nn.Linear(features, width, device="meta"), **pairs})

@@ -14,7 +14,8 @@ from embedfield.encoders.checkpoint import (
     mapping,
     option,
     read_checkpoint,
-    sizes,
+    siren_sizes,
+    state_of,
     tensors_below,
 )
 from embedfield.encoders.harmonics import PublishedHarmonics
@@ -54,10 +55,9 @@ class SatCLIP(Composed):
         checkpoint = read_checkpoint(path)
         variant = {"vision_layers": option(card, "vision_layers", str), "harmonics_calculation": "analytic"}
         check_variant(card, mapping(checkpoint, "hyper_parameters"), variant, path)
-        held = mapping(checkpoint, "state_dict") or checkpoint
+        held = state_of(checkpoint)
         state = tensors_below(held, ALONE if count(held, rf"{ALONE}.*") else TOWER, path, FAMILY)
-        layers = [f"layers.{number}" for number in range(count(state, r"layers\.\d+\.weight"))]
-        features, *widths = sizes(state, ["layers.0", *layers[1:], "last_layer"], path, FAMILY)
+        features, *widths = siren_sizes(state, path, FAMILY)
         posenc = PublishedHarmonics(option(card, "legendre_polys", int))
         _check_degrees(card, features, posenc, path)
         network = Siren([features, *widths], w0_first=30.0, w0=1.0)

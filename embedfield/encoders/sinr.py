@@ -6,7 +6,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from embedfield.encoders import Composed
-from embedfield.encoders.checkpoint import count, fill, given, mapping, read_checkpoint, sizes, tensors_below
+from embedfield.encoders.checkpoint import (
+    count,
+    fill,
+    given,
+    read_checkpoint,
+    sizes,
+    state_of,
+    tensors_below,
+)
 from embedfield.encoders.networks import ResidualNet
 from embedfield.encoders.positional import Wrap
 from embedfield.errors import WeightsError
@@ -37,7 +45,7 @@ class SINR(Composed):
         """
         path = given(card, weights)
         checkpoint = read_checkpoint(path)
-        held = mapping(checkpoint, "state_dict") or checkpoint
+        held = state_of(checkpoint)
         prefix = "headless_model.feats." if count(held, r"headless_model\.feats\..*") else "feats."
         state = tensors_below(held, prefix, path, FAMILY)
         posenc = Wrap(TURNS, sines_first=True)
