@@ -85,7 +85,8 @@ def fetch(
 
     Args:
         weights: What the model's card says of its weights.
-        model: Name of the model; its folder in the cache.
+        model: Name of the model; the folder in the cache of a file that is not
+            of the hub.
         offline: Whether the network is not to be used; ``EMBEDFIELD_OFFLINE=1``
             and ``HF_HUB_OFFLINE=1`` mean the same.
         report: Is told in one line what will be downloaded, before it is.

@@ -157,7 +157,7 @@ def geometric(count: int, least: float, greatest: float) -> Tensor:
 class GridCells:
     """sin and cos of each coordinate at each frequency; degrees × frequency are taken as radians.
 
-    Feature (2 c + 0) F + 2 k is the sine, the next the cosine; c = 0 is longitude.
+    Feature 2 c F + 2 k is the sine at frequency k, the next the cosine; c is 0 for longitude, 1 for latitude.
 
     Source: Mai et al. 2020, "Space2Vec" ("grid"), arXiv 2003.00824.
     """

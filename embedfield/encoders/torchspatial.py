@@ -1,4 +1,4 @@
-"""TorchSpatial: eleven positional encodings under one small network (Wu et al. 2024, arXiv 2406.15658)."""
+"""TorchSpatial: ten positional encodings under one small network (Wu et al. 2024, arXiv 2406.15658)."""
 
 from __future__ import annotations
 
