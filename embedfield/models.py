@@ -26,11 +26,6 @@ if TYPE_CHECKING:
     from embedfield.encoders import Encoder
 
 PLUGINS = "embedfield.encoders"
-# What a package can raise while it is imported and its cards are made.
-BROKEN = (
-    *(ImportError, SyntaxError, NameError, AttributeError, TypeError, ValueError),
-    *(LookupError, ArithmeticError, AssertionError, OSError, RuntimeError),
-)
 # What a user's card file may leave out where it names other code.
 ANY_CODE = {"homepage": "not stated", "code_licence": "none", "training_data": "the user's own"}
 # And where it names none: it describes an encoder trained with the code of Rußwurm et al. 2024.
@@ -121,15 +116,33 @@ def _names(card: Card) -> tuple[str, ...]:
 
 def _declared(entry: EntryPoint) -> list[Card]:
     """Return the cards of a plugin; none, and a warning, where they cannot be had."""
-    try:
-        return _cards_of(entry.load())
-    except BROKEN as error:
+    found: list[Card] = []
+    with _CodeOfOthers(entry) as theirs:
+        found.extend(_cards_of(theirs.load()))
+    return found
+
+
+class _CodeOfOthers:
+    """Here a plugin's own code runs: whatever error it raises is told in a warning that names it, and goes no further.
+
+    The classes of such errors cannot be listed: a package may define its own.
+    """
+
+    def __init__(self, entry: EntryPoint) -> None:
+        self.entry = entry
+
+    def __enter__(self) -> EntryPoint:
+        return self.entry
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        # Being told to stop is no error of the plugin's.
+        if kind is None or not issubclass(kind, Exception):
+            return False
         # An error of one's own making may have many lines, or none.
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        warnings.warn(
-            f"The plugin {entry.name!r} ({entry.value}) is left out: {reason}", EmbedfieldWarning, stacklevel=3
-        )
-        return []
+        reason = " ".join(f"{kind.__name__}: {error}".split())
+        told = f"The plugin {self.entry.name!r} ({self.entry.value}) is left out: {reason}"
+        warnings.warn(told, EmbedfieldWarning, stacklevel=4)
+        return True
 
 
 def _cards_of(found: Iterable[Any]) -> list[Card]:

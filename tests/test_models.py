@@ -151,6 +151,7 @@ def test_no_two_built_in_cards_have_one_name() -> None:
         ("1 / 0", "division"),
         ("CARDS = ['xyz']", "'xyz'.*no Card"),
         ("raise OSError('a\\nb')", "OSError: a b"),
+        ("class Own(Exception): pass\nraise Own('of a class of its own')", "Own: of a class of its own"),
     ],
 )
 def test_a_plugin_that_is_broken_in_any_way_is_left_out(
@@ -162,3 +163,15 @@ def test_a_plugin_that_is_broken_in_any_way_is_left_out(
     entry_points.append(EntryPoint("broken", "broken_plugin:CARDS", models.PLUGINS))
     with pytest.warns(UserWarning, match=f"plugin 'broken'.*left out.*{why}"):
         assert {card.name for card in models.cards()} == {card.name for card in models.built_in()}
+
+
+def test_a_plugin_does_not_keep_the_user_from_stopping(
+    entry_points: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(_: EntryPoint) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(EntryPoint, "load", stop)
+    entry_points.append(EntryPoint("slow", "somewhere:CARDS", models.PLUGINS))
+    with pytest.raises(KeyboardInterrupt):
+        models.cards()
