@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from embedfield import models
-from embedfield.errors import DeviceError, PlacesError
+from embedfield.errors import DeviceError, GridError, PlacesError
 from embedfield.field import Field, Method
+from embedfield.grid import Window
 from embedfield.places import checked, turned
 
 if TYPE_CHECKING:
@@ -21,11 +22,16 @@ if TYPE_CHECKING:
 
     from embedfield.card import Card
     from embedfield.encoders import Encoder
-    from embedfield.grid import Grid, Window
+    from embedfield.grid import Grid
+    from embedfield.region import Region
 
 Precision = Literal["float32", "float64"]
 # Places in one batch. On a CPU the activations of a batch should stay in cache.
 BATCH = {"cpu": 2048, "cuda": 131_072}
+# Single pixels whose vectors are held at a time.
+PART = 16_384
+# The most centres along a side of a pixel.
+MOST_CENTRES = 16
 
 
 class Evaluator:
@@ -156,27 +162,153 @@ class EncodedField(Field):
 
     methods: tuple[Method, ...] = ("exact", "nearest", "bilinear")
 
-    def __init__(self, evaluator: Evaluator, grid: Grid) -> None:
-        """Spread an encoder over a grid; nothing is computed yet."""
+    def __init__(self, evaluator: Evaluator, grid: Grid, *, supersample: int = 1, region: Region | None = None) -> None:
+        """Spread an encoder over a grid; nothing is computed yet.
+
+        Args:
+            evaluator: The model.
+            grid: Where the pixels are.
+            supersample: A pixel is the mean over so many times so many
+                centres, 1 to 16, of the parts that it is divided into, by
+                their area. 1 for the value at its own centre.
+            region: The area outside of which pixels have no value, and are
+                not computed; None for the whole grid. `at` is not bound by it
+                where it answers ``exact``.
+
+        Raises:
+            GridError: If supersample is no such number.
+        """
+        if not isinstance(supersample, int) or isinstance(supersample, bool) or not 1 <= supersample <= MOST_CENTRES:
+            raise GridError(
+                f"supersample={supersample!r} is no number of centres along a side of a pixel. "
+                f"Give a whole number from 1 to {MOST_CENTRES}."
+            )
         self.evaluator = evaluator
         self.card = evaluator.card
         self.grid = grid
+        self.supersample = supersample
+        self.region = region
         self.provenance = {
             "embedfield": version("embedfield"),
             "torch": torch.__version__,
             **evaluator.sha256,
             "precision": evaluator.precision,
+            **({"supersample": supersample} if supersample > 1 else {}),
+            **({"region": {"name": region.name, "sha256": region.sha256}} if region else {}),
         }
 
     def read(self, window: Window | None = None) -> npt.NDArray[np.float32]:
-        """Return the encoder at the pixel centres of a window, (dim, height, width), float32."""
-        values = self.evaluator.encode_lattice(turned(self.grid.lons(window)), self.grid.lats(window))
-        return values.transpose(2, 0, 1).astype(np.float32, copy=False)
+        """Return the encoder over the pixels of a window, (dim, height, width), float32.
+
+        NaN outside of the region, off the globe, and beyond the latitudes of
+        the encoder. What a pixel holds depends on the window only in its last
+        bits: in which order a matrix product adds up depends on its size.
+        """
+        window = self.grid.checked(window)
+        if self.region is None and self.grid.geographic:
+            return self._lattice(window)
+        wanted = np.ones((window.height, window.width), dtype=bool)
+        if self.region:
+            wanted = self.region.mask(self.grid, window)
+        rows, cols = np.nonzero(wanted)
+        result = np.full((self.dim, *wanted.shape), np.nan, dtype=np.float32)
+        if self.grid.geographic and len(rows):
+            inner = Window(int(cols.min()), int(rows.min()), int(np.ptp(cols)) + 1, int(np.ptp(rows)) + 1)
+            values = self._lattice(
+                Window(window.col_off + inner.col_off, window.row_off + inner.row_off, inner.width, inner.height)
+            )
+            result[:, inner.rows, inner.cols] = np.where(wanted[inner.rows, inner.cols], values, np.nan)
+        elif len(rows):
+            for part in (slice(start, start + PART) for start in range(0, len(rows), PART)):
+                values = self._single(rows[part] + window.row_off, cols[part] + window.col_off)
+                result[:, rows[part], cols[part]] = values.T
+        return result
 
     def _at(self, lonlat: npt.NDArray[np.float64], method: Method) -> npt.NDArray[np.float32]:
         if method == "exact":
             return self.evaluator.encode(lonlat).astype(np.float32, copy=False)
         return super()._at(lonlat, method)
+
+    def _parts(
+        self, rows: npt.NDArray[np.int64], cols: npt.NDArray[np.int64]
+    ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
+        # A block would cost as much as its thousands of pixels, of which few may be wanted.
+        pixels = rows * self.grid.width + cols
+        order = np.argsort(pixels, kind="stable")
+        for start in range(0, len(order), PART):
+            members = order[start : start + PART]
+            each, where = np.unique(pixels[members], return_inverse=True)
+            rows, cols = np.divmod(each, self.grid.width)
+            values = np.full((len(each), self.dim), np.nan, dtype=np.float32)
+            wanted = self.region.contains(self.grid, rows, cols) if self.region else np.ones(len(each), dtype=bool)
+            values[wanted] = self._single(rows[wanted], cols[wanted])
+            yield members, values[where]
+
+    def _lattice(self, window: Window) -> npt.NDArray[np.float32]:
+        """Return the encoder over a window of longitudes and latitudes, (dim, height, width)."""
+        lons, lats, res = self.grid.lons(window), self.grid.lats(window), self.grid.res
+
+        def parts() -> Iterator[tuple[npt.NDArray[np.floating], npt.NDArray[np.float64]]]:
+            for down, right in self._centres():
+                lat = lats - down * res
+                values = self.evaluator.encode_lattice(turned(lons + right * res), lat)
+                yield values, np.cos(np.deg2rad(lat))[:, None]
+
+        return _mean(parts(), self.supersample**2).transpose(2, 0, 1).astype(np.float32, copy=False)
+
+    def _single(self, rows: npt.NDArray[np.int64], cols: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Return the encoder over single pixels, (N, dim)."""
+
+        def parts() -> Iterator[tuple[npt.NDArray[np.floating], npt.NDArray[np.float64]]]:
+            for down, right in self._centres():
+                lonlat = self.grid.places_at(rows + 0.5 + down, cols + 0.5 + right)
+                weight = np.cos(np.deg2rad(lonlat[:, 1])) if self.grid.geographic else np.ones(len(lonlat))
+                yield self._encoded(lonlat), weight
+
+        return _mean(parts(), self.supersample**2).astype(np.float32, copy=False)
+
+    def _encoded(self, lonlat: npt.NDArray[np.float64]) -> npt.NDArray[np.floating]:
+        """Return the encoder at places (N, dim): NaN where it is not defined, and where a place is NaN."""
+        south, north = self.card.latitudes
+        defined = (lonlat[:, 1] >= south) & (lonlat[:, 1] <= north)
+        if defined.all():
+            return self.evaluator.encode(lonlat)
+        result = np.full((len(lonlat), self.dim), np.nan, dtype=self.evaluator.precision)
+        result[defined] = self.evaluator.encode(lonlat[defined])
+        return result
+
+    def _centres(self) -> list[tuple[float, float]]:
+        """Return where in a pixel the encoder is asked: (down, right) of its centre, in pixels."""
+        steps = (np.arange(self.supersample) + 0.5) / self.supersample - 0.5
+        return [(float(down), float(right)) for down in steps for right in steps]
+
+
+def _mean(
+    parts: Iterator[tuple[npt.NDArray[np.floating], npt.NDArray[np.float64]]], count: int
+) -> npt.NDArray[np.floating]:
+    """Return means by weight of vectors, leaving out those without a value; a single one bit for bit.
+
+    Args:
+        parts: Vectors (…, dim), which are written over, and their weights,
+            that broadcast to (…).
+        count: How many parts there are.
+
+    Returns:
+        (…, dim), in the vectors' precision; NaN where none has a value.
+    """
+    if count == 1:
+        return next(parts)[0]
+    total, weights = None, np.zeros(())
+    for values, weight in parts:
+        there = ~np.isnan(values).any(axis=-1)
+        share = np.where(there, weight, 0.0)
+        values[~there] = 0.0
+        np.multiply(values, share[..., None], out=values, casting="same_kind")
+        total = values if total is None else np.add(total, values, out=total)
+        weights = weights + share
+    with np.errstate(invalid="ignore"):
+        mean: npt.NDArray[np.floating] = total / weights[..., None].astype(values.dtype)
+    return mean
 
 
 def load(

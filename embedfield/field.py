@@ -10,7 +10,7 @@ import numpy as np
 
 from embedfield.errors import PlacesError
 from embedfield.grid import Window
-from embedfield.places import checked
+from embedfield.places import checked, places_within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     import xarray
 
     from embedfield.card import Card
-    from embedfield.grid import Grid
+    from embedfield.grid import Bounds, Grid
+    from embedfield.reduce import Reduction
+    from embedfield.region import Region
 
 Method = Literal["nearest", "bilinear", "exact"]
 Corner = tuple["npt.NDArray[np.int64]", "npt.NDArray[np.int64]", "npt.NDArray[np.float64]"]
@@ -38,6 +40,10 @@ class Field(ABC):
     """Side, in pixels, of the squares that are cheap to read."""
     methods: tuple[Method, ...] = ("nearest", "bilinear")
     """How `at` can answer; the first is the default."""
+    region: Region | None = None
+    """The area outside of which it has no value; None where it fills its grid."""
+    components: int | None = None
+    """How many principal components of the model's vectors it holds; None where it holds the vectors themselves."""
 
     @abstractmethod
     def read(self, window: Window | None = None) -> npt.NDArray[np.float32]:
@@ -52,14 +58,20 @@ class Field(ABC):
 
     @property
     def dim(self) -> int:
-        """Length of an embedding."""
-        return self.card.dim
+        """Length of an embedding, as the field holds it."""
+        return self.components or self.card.dim
+
+    @property
+    def reduction(self) -> Reduction | None:
+        """The map to the components that it holds, and back; None where it holds the vectors themselves."""
+        return None
 
     @property
     def band_names(self) -> list[str]:
-        """Names of the bands and of the columns of tables, ``<model>_000`` and on."""
+        """Names of the bands and of the columns of tables: ``<model>_000`` and on, components ``<model>_pc000``."""
         digits = max(3, len(str(self.dim - 1)))
-        return [f"{self.card.name}_{band:0{digits}d}" for band in range(self.dim)]
+        stem = f"{self.card.name}_pc" if self.components else f"{self.card.name}_"
+        return [f"{stem}{band:0{digits}d}" for band in range(self.dim)]
 
     def at(self, lonlat: npt.ArrayLike, method: Method | None = None) -> npt.NDArray[np.float32]:
         """Return embeddings at places.
@@ -89,6 +101,69 @@ class Field(ABC):
             )
         return self._at(checked(lonlat), method)
 
+    def pixels(self, rows: npt.ArrayLike, cols: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Return the values of single pixels; each block is decoded once.
+
+        Args:
+            rows: Rows of the grid, (N,), whole numbers.
+            cols: Columns of the grid, (N,), whole numbers.
+
+        Returns:
+            (N, dim), float32; NaN where there is no value.
+
+        Raises:
+            GridError: If a pixel is not on the grid.
+        """
+        rows, cols = self.grid.checked_pixels(rows, cols)
+        result = np.empty((len(rows), self.dim), dtype=np.float32)
+        for members, values in self._parts(rows, cols):
+            result[members] = values
+        return result
+
+    def places(self, count: int) -> npt.NDArray[np.float64]:
+        """Return places spread evenly by area over the part of the field that can have values; the same at every call.
+
+        Args:
+            count: How many are wanted.
+
+        Returns:
+            Degrees (lon, lat), (n, 2), float64; on a projected grid or in a
+            region about so many, fewer where it is a speck in its bounds, one
+            at least if it has a pixel. None where the grid lies beyond the
+            latitudes of the encoder.
+        """
+        if self.region is None:
+            return self.grid.places(count, self.card.latitudes)
+        found = places_within(count, self._box(self.region), self._fit)
+        return found if len(found) else self._some_centres(count)
+
+    def _box(self, region: Region) -> Bounds:
+        """Return a box of degrees around the part of the grid where the encoder is defined and a region lies."""
+        west, south, east, north = self.grid.lonlat_bounds
+        left, low, right, high = region.bounds()
+        # The smaller the box, the fewer are drawn in vain. Pixels on the region's rim reach beyond its own.
+        rim = self.grid.res if self.grid.geographic else 4 * self.grid.res_degrees
+        aside = rim if self.grid.geographic else rim / max(0.01, np.cos(np.deg2rad(max(-low, high))))
+        if right - left + 2 * aside < east - west:
+            turn = 360.0 * (left - aside < -180)
+            west, east = left - aside + turn, right + aside + turn
+        south, north = max(south, low - rim, self.card.latitudes[0]), min(north, high + rim, self.card.latitudes[1])
+        return west, south, east, north
+
+    def _fit(self, lonlat: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        """Return which places lie on the grid, on a pixel of the region: (N,)."""
+        fit = self.grid.contains(lonlat)
+        if self.region:
+            (rows, cols, _), *_ = self._nearest(lonlat[fit])
+            fit[fit] = self.region.contains(self.grid, rows, cols)
+        return fit
+
+    def _some_centres(self, count: int) -> npt.NDArray[np.float64]:
+        """Return centres of pixels of a region that is too small to be found by chance, (n, 2)."""
+        south, north = self.card.latitudes
+        centres = self.grid.centres(*self.region.some_pixels(self.grid, count)) if self.region else np.empty((0, 2))
+        return centres[(centres[:, 1] >= south) & (centres[:, 1] <= north)]
+
     def _at(self, lonlat: npt.NDArray[np.float64], method: Method) -> npt.NDArray[np.float32]:
         found = np.flatnonzero(self.grid.contains(lonlat))
         result = np.full((len(lonlat), self.dim), np.nan, dtype=np.float32)
@@ -107,17 +182,26 @@ class Field(ABC):
         north, west = np.floor(row).astype(np.int64), np.floor(col).astype(np.int64)
         # On a centre both are the same, so that no further block is read.
         south, east = np.ceil(row).astype(np.int64), np.ceil(col).astype(np.int64)
-        past = lonlat[:, 0] < self.grid.west  # places that the grid reaches past 180
         corners = []
         for rows, row_weight in ((north, 1 - (row - north)), (south, row - north)):
             for cols, col_weight in ((west, 1 - (col - west)), (east, col - west)):
                 weight = row_weight * col_weight
-                if not self.card.periodic:
-                    # Across the antimeridian such an encoder begins anew: the pixel there tells nothing.
-                    centre = self.grid.west + (cols + 0.5) * self.grid.res
-                    weight = np.where(np.ceil((centre - 180) / 360) == past, weight, 0.0)
                 corners.append((rows.clip(0, self.grid.height - 1), self._wrapped(cols), weight))
-        return corners
+        return corners if self.card.periodic else self._on_its_side(corners, lonlat[:, 0])
+
+    def _on_its_side(self, corners: list[Corner], lon: npt.NDArray[np.float64]) -> list[Corner]:
+        """Return corners of places without those across the antimeridian.
+
+        There an encoder that is not periodic begins anew: such a pixel tells nothing.
+        """
+        here = [abs(self.grid.centres(rows, cols)[:, 0] - lon) <= 180 for rows, cols, _ in corners]
+        weights = [np.where(side, weight, 0.0) for side, (_, _, weight) in zip(here, corners, strict=True)]
+        # On the antimeridian itself a place has two names, and pixels maybe on the side of the other one alone.
+        alone = np.sum(weights, axis=0) == 0
+        return [
+            (rows, cols, np.where(alone, whole, weight))
+            for (rows, cols, whole), weight in zip(corners, weights, strict=True)
+        ]
 
     def _wrapped(self, cols: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return columns brought onto the grid: around the world, or to its edge."""
@@ -129,33 +213,34 @@ class Field(ABC):
         """Return means (count, dim) of pixels by weight, decoding each block once."""
         total = np.zeros((count, self.dim), dtype=np.float32)
         weights = np.zeros(count)
-        for window, members in self._by_block(corners):
-            block = self.read(window)
-            for corner, points in members:
-                rows, cols, weight = (part[points] for part in corners[corner])
-                values = block[:, rows - window.row_off, cols - window.col_off].T
-                there = ~np.isnan(values).any(axis=1) & (weight > 0)
-                total[points[there]] += values[there] * weight[there, None].astype(np.float32)
-                weights[points[there]] += weight[there]
+        rows, cols, weight = (np.concatenate(parts) for parts in zip(*corners, strict=True))
+        for members, values in self._parts(rows, cols):
+            there = ~np.isnan(values).any(axis=1) & (weight[members] > 0)
+            corner, points = np.divmod(members, max(1, count))
+            # A place may have several corners in a block, and only one at a time can be added.
+            for chosen in (there & (corner == number) for number in range(len(corners))):
+                share = weight[members[chosen]]
+                total[points[chosen]] += values[chosen] * share[:, None].astype(np.float32)
+                weights[points[chosen]] += share
         with np.errstate(invalid="ignore"):
             # Dividing only where a corner was left out keeps single pixels bit for bit.
             partial = weights < 1 - 1e-12
             total[partial] /= weights[partial, None].astype(np.float32)
         return total
 
-    def _by_block(self, corners: list[Corner]) -> Iterator[tuple[Window, list[tuple[int, npt.NDArray[np.int64]]]]]:
-        """Yield each block that is touched, with the (corner, points) it serves."""
+    def _parts(
+        self, rows: npt.NDArray[np.int64], cols: npt.NDArray[np.int64]
+    ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
+        """Yield the values of pixels part by part: which of them (n,), and their vectors (n, dim)."""
         size = self.blocksize
         across = -(-self.grid.width // size)
-        blocks = np.concatenate([rows // size * across + cols // size for rows, cols, _ in corners])
+        blocks = rows // size * across + cols // size
         order = np.argsort(blocks, kind="stable")
         starts = np.flatnonzero(np.diff(blocks[order], prepend=-1))
-        count = len(corners[0][0])
         for members in np.split(order, starts[1:]) if len(order) else ():
-            which, points = np.divmod(members, count)
-            pairs = [(int(corner), points[which == corner]) for corner in np.unique(which)]
             row, col = (int(part) * size for part in divmod(blocks[members[0]], across))
-            yield Window(col, row, min(size, self.grid.width - col), min(size, self.grid.height - row)), pairs
+            window = Window(col, row, min(size, self.grid.width - col), min(size, self.grid.height - row))
+            yield members, self.read(window)[:, rows[members] - row, cols[members] - col].T
 
     def to_xarray(self) -> xarray.DataArray:
         """Return the field as a lazy DataArray (band, y, x), float32, with its CRS.
@@ -172,11 +257,12 @@ class Field(ABC):
                 _Pixels(self), chunks=chunks, asarray=False, lock=True
             ),
             dims=("band", "y", "x"),
-            coords={"band": self.band_names, "y": self.grid.lats(), "x": self.grid.lons()},
+            coords={"band": self.band_names, "y": self.grid.ys(), "x": self.grid.xs()},
             name="embedding",
             attrs={"model": self.card.name, "licence": self.card.licence},
         )
-        located: xarray.DataArray = array.rio.write_crs(self.grid.crs).rio.write_transform(self.grid.transform)
+        array = array.rio.write_crs(self.grid.crs).rio.write_transform(self.grid.transform)
+        located: xarray.DataArray = array.rio.write_coordinate_system()
         return located
 
 

@@ -9,10 +9,14 @@ import numpy as np
 from embedfield.errors import PlacesError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
 
 GLOBE = (-180.0, -90.0, 180.0, 90.0)
 GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
+# How many times as many places as are wanted are drawn at most, where few of them are fit.
+MOST = 64
 
 
 def checked(
@@ -88,3 +92,28 @@ def equal_area_places(count: int, bounds: tuple[float, float, float, float] = GL
     lat = np.rad2deg(np.arcsin(np.clip(low + (high - low) * step, -1, 1)))
     lon = west + (east - west) * ((np.arange(count) * GOLDEN) % 1.0)
     return np.column_stack((turned(lon), lat))
+
+
+def places_within(
+    count: int,
+    bounds: tuple[float, float, float, float],
+    fit: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.bool_]],
+) -> npt.NDArray[np.float64]:
+    """Return about so many places spread evenly over a part of the sphere; the same at every call.
+
+    Args:
+        count: How many are wanted. Fewer come back from a part that is small in its bounds.
+        bounds: west, south, east, north in degrees of a box around it; east may pass 180.
+        fit: Tells which of places (N, 2) lie in it, (N,).
+
+    Returns:
+        Degrees (lon, lat), (n, 2), float64; lon in [-180, 180].
+    """
+    drawn = count if bounds[1] < bounds[3] else 0
+    while True:
+        places = equal_area_places(drawn, bounds)
+        found = places[fit(places)]
+        if len(found) >= 0.9 * count or drawn in (0, MOST * count):
+            return found
+        # Leaving out some of a larger sample would spoil its evenness: it is drawn anew, as large as it need be.
+        drawn = min(MOST * count, int(np.ceil(1.02 * drawn * count / max(1, len(found)))))

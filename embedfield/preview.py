@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from embedfield.places import equal_area_places, turned
 from embedfield.reduce import Reduction
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import numpy.typing as npt
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 SIZE = 1080
 # Places at which the colours are fitted.
 SAMPLE = 8192
+# With fewer values among them, as where a region is small in its bounds, the pixels that are shown are the sample.
+FEW = 512
 # Shares of the sample that may fall outside the colours, in percent.
 CLIP = (2, 98)
 
@@ -36,14 +38,17 @@ def write_preview(field: Field, path: Path) -> None:
         field: What to show.
         path: ``….png``.
     """
-    sample = _directions(field.at(equal_area_places(SAMPLE, field.grid.bounds)))
-    sample = sample[~np.isnan(sample).any(axis=1)]
+    step = max(1, max(field.grid.shape) // SIZE)
+    shown = [_directions(strip) for strip in _strips(field, step)]
+    sample = _with_value(_directions(field.at(field.places(SAMPLE))))
+    if len(sample) < FEW:
+        pixels = np.concatenate([_with_value(strip) for strip in shown])
+        sample = np.concatenate((sample, pixels[:: max(1, len(pixels) // SAMPLE)]))
     if not len(sample):  # nothing to see: any colours will do
         sample = np.zeros((1, field.dim), dtype=np.float32)
     reduction = Reduction.fit(sample, min(3, field.dim))
     low, high = np.percentile(reduction.reduce(sample), CLIP, axis=0)
-    step = max(1, max(field.grid.shape) // SIZE)
-    strips = [_colours(reduction.reduce(_directions(strip)), low, high) for strip in _strips(field, step)]
+    strips = [_colours(reduction.reduce(strip), low, high) for strip in shown]
     width = len(_picked(field.grid.width, step))
     picture = np.concatenate(strips).reshape(-1, width, 4)
     enlarge = max(1, SIZE // max(picture.shape[:2]))
@@ -59,20 +64,20 @@ def _directions(values: npt.NDArray[np.float32]) -> npt.NDArray[np.floating]:
     return values / np.maximum(length, np.finfo(np.float32).tiny)
 
 
+def _with_value(values: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    return values[~np.isnan(values).any(axis=1)]
+
+
 def _picked(count: int, step: int) -> npt.NDArray[np.int64]:
     """Return every `step`-th of `count` pixels, from the middle of the first step."""
     return np.arange(min(step // 2, count - 1), count, step)
 
 
-def _strips(field: Field, step: int) -> list[npt.NDArray[np.float32]]:
-    """Return the picked pixels (n, dim), in strips of rows that share blocks."""
-    lons = turned(field.grid.lons()[_picked(field.grid.width, step)])
-    lats, rows = field.grid.lats(), _picked(field.grid.height, step)
-    strips = []
+def _strips(field: Field, step: int) -> Iterator[npt.NDArray[np.float32]]:
+    """Yield the picked pixels (n, dim), in strips of rows that share blocks."""
+    rows, cols = _picked(field.grid.height, step), _picked(field.grid.width, step)
     for strip in np.split(rows, np.flatnonzero(np.diff(rows // field.blocksize)) + 1):
-        lon, lat = np.meshgrid(lons, lats[strip])
-        strips.append(field.at(np.column_stack((lon.ravel(), lat.ravel())), "nearest"))
-    return strips
+        yield field.pixels(np.repeat(strip, len(cols)), np.tile(cols, len(strip)))
 
 
 def _colours(

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+import shapely
 import torch
 from references import REFERENCE
 
 import embedfield as ef
 from embedfield.encoders import gps2vec
-from embedfield.errors import DeviceError, PlacesError
+from embedfield.errors import DeviceError, GridError, PlacesError
 from embedfield.evaluate import BATCH
 from embedfield.grid import Grid, Window
+from embedfield.region import Region
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,3 +126,177 @@ def test_places_that_may_not_be_written_to_are_encoded() -> None:
     places = np.array([[8.54, 47.37], [0.0, 0.0]])
     places.flags.writeable = False
     assert ef.load("xyz", device="cpu").encode(places).shape == (2, 3)
+
+
+# Projected, supersampled and masked fields.
+
+EUROPE = (2_500_000, 1_400_000, 7_400_000, 5_500_000)
+# What the fields below lie on: degrees, past 180, metres, and a map of the world with nothing in its corners.
+GRIDS = {
+    "globe": Grid.from_bounds(5),
+    "pacific": Grid.from_bounds(2, (160, -30, -150, 20)),
+    "europe": Grid.from_bounds(100_000, EUROPE, "EPSG:3035"),
+    "oval": Grid.from_bounds(500_000, None, "EPSG:8857"),
+    "pole": Grid.from_bounds(500_000, None, "EPSG:3413"),
+}
+on_all_grids = pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS.keys())
+
+
+def unit_vectors(lonlat: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Places as vectors, by the formula of any textbook."""
+    lon, lat = np.deg2rad(lonlat).T
+    return np.column_stack((np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)))
+
+
+def lands(*shapes: shapely.Geometry) -> Region:
+    return Region.from_geometries(
+        shapes or [shapely.Point(10, 50).buffer(9), shapely.box(172, -20, 188, -4)], "EPSG:4326"
+    )
+
+
+def field_on(grid: Grid, model: str = "xyz", **options: Any) -> EncodedField:
+    return ef.EncodedField(ef.load(model, device="cpu"), grid, **options)
+
+
+@on_all_grids
+def test_a_pixel_on_the_globe_is_the_encoder_at_its_centre_and_others_are_empty(grid: Grid) -> None:
+    found = field_on(grid).read().reshape(3, -1).T
+    np.testing.assert_allclose(found, unit_vectors(grid.lonlat()), atol=1e-6)
+    assert np.isnan(found).any() == (grid is GRIDS["oval"])
+
+
+@on_all_grids
+def test_a_projected_field_has_no_value_beyond_the_latitudes_of_its_encoder(
+    grid: Grid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field = field_on(grid)
+    card = dataclasses.replace(field.card, latitudes=(-40.0, 60.0))
+    field.card = field.evaluator._encoder.card = card
+    lat = grid.lonlat()[:, 1].reshape(grid.shape)
+    np.testing.assert_array_equal(np.isnan(field.read()[0]), ~((lat >= -40) & (lat <= 60)))
+
+
+@on_all_grids
+@pytest.mark.parametrize(
+    "options", [{}, {"supersample": 3}, {"region": lands()}, {"supersample": 2, "region": lands()}]
+)
+def test_a_pixel_is_the_same_in_every_window_and_alone(grid: Grid, options: dict[str, Any]) -> None:
+    field = field_on(grid, "sh-l10", **options)
+    whole = field.read()
+    for window in grid.window.tiles(9, 14):
+        np.testing.assert_allclose(field.read(window), whole[:, window.rows, window.cols], atol=1e-5)
+    rows, cols = np.divmod(np.random.default_rng(4).integers(0, grid.width * grid.height, 300), grid.width)
+    np.testing.assert_allclose(field.pixels(rows, cols), whole[:, rows, cols].T, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [2, 3, 5])
+def test_a_supersampled_pixel_is_the_mean_of_its_parts_by_their_area(side: int) -> None:
+    grid = Grid.from_bounds(30, (-30, 30, 60, 90))
+    parts = Grid.from_bounds(30 / side, (-30, 30, 60, 90))
+    vectors = unit_vectors(parts.lonlat()).reshape(2, side, 3, side, 3)
+    weight = np.broadcast_to(np.cos(np.deg2rad(parts.lats())).reshape(2, side, 1, 1, 1), (2, side, 3, side, 1))
+    expected = (vectors * weight).sum(axis=(1, 3)) / weight.sum(axis=(1, 3))
+    np.testing.assert_allclose(field_on(grid, supersample=side).read().transpose(1, 2, 0), expected, atol=1e-6)
+
+
+def test_a_supersampled_pixel_comes_near_to_the_mean_over_its_area() -> None:
+    # From the equator to the pole: the mean of sin(lat) by area is 1/2, that of x over a turn is 0.
+    values = field_on(Grid.from_bounds(90, (-180, -90, 180, 90)), supersample=16).read()
+    np.testing.assert_allclose(values[2], np.repeat([[0.5], [-0.5]], 4, axis=1), atol=1e-3)
+    # Between 0 and 90 degrees east the mean of x is (2/pi) times that of cos(lat) by area, pi/4.
+    assert values[0, 0, 2] == pytest.approx(0.5, abs=1e-3)
+
+
+def test_a_projected_supersampled_pixel_is_the_plain_mean_of_its_parts() -> None:
+    coarse, fine = (Grid.from_bounds(res, EUROPE, "EPSG:3035") for res in (100_000, 25_000))
+    expected = field_on(fine).read().reshape(3, 41, 4, 49, 4).mean(axis=(2, 4))
+    np.testing.assert_allclose(field_on(coarse, supersample=4).read(), expected, atol=1e-6)
+
+
+def test_one_centre_is_the_field_bit_for_bit() -> None:
+    for grid in GRIDS.values():
+        np.testing.assert_array_equal(field_on(grid, supersample=1).read(), field_on(grid).read())
+    once, globe = field_on(GRIDS["globe"]), GRIDS["globe"]
+    expected = once.evaluator.encode_lattice(globe.lons(), globe.lats()).astype(np.float32)
+    np.testing.assert_array_equal(once.read(), expected.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_supersampling_keeps_the_precision_of_the_encoder(precision: Any) -> None:
+    grid = Grid.from_bounds(10)
+    field = ef.EncodedField(ef.load("sh-l10", device="cpu", precision=precision), grid, supersample=4)
+    exact = ef.EncodedField(ef.load("sh-l10", device="cpu", precision="float64"), grid, supersample=4).read()
+    assert field.read().dtype == np.float32
+    np.testing.assert_allclose(field.read(), exact, atol=2e-5 if precision == "float32" else 0)
+
+
+def test_parts_without_a_value_are_left_out_of_the_mean() -> None:
+    field = field_on(Grid.from_bounds(10, (0, 40, 10, 50)), supersample=2)
+    field.card = field.evaluator._encoder.card = dataclasses.replace(field.card, latitudes=(45.0, 90.0))
+    parts = unit_vectors(np.array([(2.5, 47.5), (7.5, 47.5)]))
+    np.testing.assert_allclose(field.read()[:, 0, 0], parts.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(field.pixels([0], [0])[0], parts.mean(axis=0), atol=1e-6)
+    field.card = field.evaluator._encoder.card = dataclasses.replace(field.card, latitudes=(49.0, 90.0))
+    assert np.isnan(field.read()).all()
+
+
+@pytest.mark.parametrize("side", [0, -1, 17, 2.0, "2", True, None])
+def test_a_number_of_centres_that_cannot_be_is_refused(side: Any) -> None:
+    with pytest.raises(GridError, match="no number of centres along a side of a pixel. Give a whole number from 1 to"):
+        field_on(GRIDS["globe"], supersample=side)
+
+
+@on_all_grids
+def test_a_masked_field_has_values_where_its_region_is_and_nowhere_else(grid: Grid) -> None:
+    area = lands()
+    plain, masked = field_on(grid).read(), field_on(grid, region=area).read()
+    mask = area.mask(grid)
+    assert mask.any()
+    np.testing.assert_allclose(masked, np.where(mask, plain, np.nan), atol=1e-6)
+
+
+@on_all_grids
+def test_windows_away_from_the_region_are_not_computed(grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
+    field = field_on(grid, region=lands())
+    mask = field.region.mask(grid) if field.region else np.zeros(grid.shape)
+    asked: list[int] = []
+    for name in ("encode", "encode_lattice"):
+        original = getattr(field.evaluator, name)
+
+        def count(*places: Any, original: Any = original) -> Any:
+            found = original(*places)
+            asked.append(found.size // 3)
+            return found
+
+        monkeypatch.setattr(field.evaluator, name, count)
+    for window in grid.window.tiles(6, 6):
+        asked.clear()
+        field.read(window)
+        rows, cols = np.nonzero(mask[window.rows, window.cols])
+        # On degrees the box around the pixels, else the pixels alone.
+        most = (np.ptp(rows) + 1) * (np.ptp(cols) + 1) if len(rows) and grid.geographic else len(rows)
+        assert sum(asked) <= most
+
+
+def test_exact_values_heed_neither_mask_nor_supersampling() -> None:
+    field = field_on(GRIDS["europe"], supersample=4, region=lands())
+    places = np.array([(10.0, 50.0), (-120.0, -33.0)])
+    np.testing.assert_allclose(field.at(places), unit_vectors(places), atol=1e-6)
+    near = field.at(places, "nearest")
+    assert np.isnan(near).any(axis=1).tolist() == [False, True]
+    assert abs(near[0] - unit_vectors(places)[0]).max() > 1e-4
+
+
+def test_bilinear_in_a_masked_field_leaves_out_what_lies_outside() -> None:
+    area = lands(shapely.box(0, 40, 10, 50))
+    field = field_on(Grid.from_bounds(10, (0, 40, 20, 50)), region=area)
+    np.testing.assert_allclose(field.at([(9.9, 45)], "bilinear"), unit_vectors(np.array([(5.0, 45.0)])), atol=1e-6)
+    assert np.isnan(field.at([(15, 45)], "bilinear")).all()
+
+
+def test_provenance_tells_what_was_averaged_and_left_out() -> None:
+    area = lands()
+    plain, both = field_on(GRIDS["globe"]), field_on(GRIDS["globe"], supersample=3, region=area)
+    assert not {"supersample", "region"} & set(plain.provenance)
+    assert both.provenance["supersample"] == 3
+    assert both.provenance["region"] == {"name": "region", "sha256": area.sha256}

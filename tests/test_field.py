@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pyproj
 import pytest
+import rasterio
+import shapely
 import xarray
 from scipy.ndimage import map_coordinates
 
 from embedfield.card import Card
-from embedfield.errors import PlacesError
+from embedfield.errors import GridError, PlacesError
 from embedfield.field import Field
 from embedfield.grid import Grid, Window
 from embedfield.models import card as card_of
 from embedfield.places import GLOBE
+from embedfield.region import Region
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,29 +42,35 @@ class Stored(Field):
     """Pixels in memory that keeps a list of what was read."""
 
     def __init__(self, pixels: npt.NDArray[np.float32], grid: Grid, blocksize: int, card: Card) -> None:
-        self.pixels, self.grid, self.blocksize, self.card = pixels, grid, blocksize, card
+        self.values, self.grid, self.blocksize, self.card = pixels, grid, blocksize, card
         self.reads: list[Window] = []
 
     def read(self, window: Window | None = None) -> npt.NDArray[np.float32]:
         window = window or self.grid.window
-        self.grid.lons(window)  # refuses a window past the edge
+        self.grid.xs(window)  # refuses a window past the edge
         self.reads.append(window)
-        return self.pixels[:, window.rows, window.cols]
+        return self.values[:, window.rows, window.cols]
 
 
 def stored(
-    pixels: npt.ArrayLike, res: float, bounds: Bounds = GLOBE, *, blocksize: int = 4, periodic: bool = True
+    pixels: npt.ArrayLike,
+    res: float,
+    bounds: Bounds | None = GLOBE,
+    *,
+    blocksize: int = 4,
+    periodic: bool = True,
+    crs: str = "EPSG:4326",
 ) -> Stored:
     """A field of pixels (dim, height, width), or (height, width) for one band."""
     values = np.asarray(pixels, dtype=np.float32)
     values = values[None] if values.ndim == 2 else values
     card = Card(name="m", title="", dim=len(values), code="a:B", homepage="", periodic=periodic)
-    return Stored(values, Grid.from_bounds(res, bounds), blocksize, card)
+    return Stored(values, Grid.from_bounds(res, bounds, crs), blocksize, card)
 
 
-def random_field(res: float, bounds: Bounds = GLOBE, **options: Any) -> Stored:
+def random_field(res: float, bounds: Bounds | None = GLOBE, **options: Any) -> Stored:
     """Three bands of noise, one pixel in ten without a value."""
-    rng, grid = np.random.default_rng(7), Grid.from_bounds(res, bounds)
+    rng, grid = np.random.default_rng(7), Grid.from_bounds(res, bounds, options.get("crs", "EPSG:4326"))
     pixels = rng.normal(size=(3, *grid.shape))
     pixels[:, rng.random(grid.shape) < 0.1] = NAN
     return stored(pixels, res, bounds, **options)
@@ -83,7 +93,7 @@ def scipy_bilinear(field: Stored, lonlat: npt.NDArray[np.float64], *, wrap: bool
     west, _, _, north = field.grid.bounds
     lon = np.where(lonlat[:, 0] < west, lonlat[:, 0] + 360, lonlat[:, 0])
     places = [(north - lonlat[:, 1]) / field.grid.res - 0.5, (lon - west) / field.grid.res - 0.5]
-    pixels = field.pixels.astype(np.float64)
+    pixels = field.values.astype(np.float64)
     if wrap:
         pixels, places[1] = np.pad(pixels, [(0, 0), (0, 0), (1, 1)], mode="wrap"), places[1] + 1
 
@@ -125,7 +135,7 @@ def test_nearest_is_the_pixel_whose_centre_is_nearest(res: float, bounds: Bounds
     around = abs((places[:, :1] - lons + 180) % 360 - 180)
     rows, cols = abs(places[:, 1:] - lats).argmin(axis=1), around.argmin(axis=1)
     single = (abs(places / res % 1 - 0.5) < 0.499).all(axis=1)  # between two pixels, both are as near
-    np.testing.assert_array_equal(field.at(places, "nearest")[single], field.pixels[:, rows, cols].T[single])
+    np.testing.assert_array_equal(field.at(places, "nearest")[single], field.values[:, rows, cols].T[single])
     assert single.sum() > 500
 
 
@@ -135,10 +145,10 @@ def test_nearest_is_the_pixel_whose_centre_is_nearest(res: float, bounds: Bounds
 )
 def test_a_pixel_centre_has_its_pixel_bit_for_bit(res: float, bounds: Bounds, method: Method) -> None:
     field = random_field(res, bounds)
-    field.pixels[:, ::3, ::2] = 0  # beside it, the least share of a neighbour shows
-    field.pixels[:, 1::3, 1::2] *= np.float32(1e-20)
+    field.values[:, ::3, ::2] = 0  # beside it, the least share of a neighbour shows
+    field.values[:, 1::3, 1::2] *= np.float32(1e-20)
     found = field.at(field.grid.lonlat(), method)
-    np.testing.assert_array_equal(found, field.pixels.reshape(3, -1).T)
+    np.testing.assert_array_equal(found, field.values.reshape(3, -1).T)
 
 
 def test_bilinear_leaves_out_pixels_without_a_value() -> None:
@@ -180,7 +190,7 @@ def test_a_world_from_0_meets_itself_at_greenwich_even_where_the_encoder_breaks_
 @pytest.mark.parametrize("method", ["nearest", "bilinear"])
 def test_a_world_from_0_holds_the_same_values_as_one_from_180_west(method: Method) -> None:
     field = random_field(10)
-    turned = stored(np.roll(field.pixels, 18, axis=2), 10, WORLD_FROM_0)
+    turned = stored(np.roll(field.values, 18, axis=2), 10, WORLD_FROM_0)
     places = random_places((-179.9, -90, 179.9, 90))
     places = places[abs(places[:, 0]) > 0.1]
     np.testing.assert_allclose(turned.at(places, method), field.at(places, method), atol=1e-6)
@@ -352,13 +362,165 @@ def test_an_encoded_field_is_exact_unasked_and_off_its_grid(make_field: Callable
     assert np.isnan(field.at([(90, 0)], "nearest")).all()
 
 
+# Single pixels and places.
+
+
+@pytest.mark.parametrize("blocksize", [1, 4, 7, 128])
+def test_single_pixels_are_those_of_the_field_and_each_block_is_read_once(blocksize: int) -> None:
+    field = random_field(10, blocksize=blocksize)
+    rows, cols = np.divmod(np.random.default_rng(2).integers(0, 18 * 36, 1000), 36)
+    found = field.pixels(rows, cols)
+    np.testing.assert_array_equal(found, field.values[:, rows, cols].T)
+    blocks = set(zip(rows // blocksize, cols // blocksize, strict=True))
+    assert (found.dtype.name, len(field.reads)) == ("float32", len(blocks))
+
+
+def test_no_pixels_have_no_values_and_one_off_the_grid_is_refused() -> None:
+    field = random_field(10)
+    assert field.pixels([], []).shape == (0, 3)
+    with pytest.raises(GridError, match="Row 18, column 0 is no pixel of a grid of 36 x 18"):
+        field.pixels([18], [0])
+
+
+def test_an_encoded_field_computes_the_pixels_that_are_asked_and_no_others(
+    make_field: Callable[..., EncodedField], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field = make_field(1, PACIFIC)
+    whole = field.read()
+    asked: list[int] = []
+    encode = field.evaluator.encode
+
+    def count(lonlat: npt.NDArray[np.float64]) -> npt.NDArray[np.floating]:
+        asked.append(len(lonlat))
+        return encode(lonlat)
+
+    monkeypatch.setattr(field.evaluator, "encode", count)
+    rows, cols = np.array([3, 40, 3, 0]), np.array([7, 29, 7, 49])
+    np.testing.assert_allclose(field.pixels(rows, cols), whole[:, rows, cols].T, atol=1e-7)
+    field.at([(-179.9, 0.2), (170.3, 4.4)], "bilinear")
+    assert asked == [3, 8]  # what is asked twice is computed once
+
+
+@pytest.mark.parametrize("bounds", [GLOBE, EUROPE, PACIFIC])
+def test_places_of_a_field_lie_evenly_on_it(bounds: Bounds) -> None:
+    field = random_field(2.5, bounds)
+    places = field.places(2000)
+    assert len(places) == 2000
+    assert field.grid.contains(places).all()
+    # By area: the sine of latitude is spread evenly.
+    _, south, _, north = np.sin(np.deg2rad(field.grid.bounds))
+    heights = (np.sin(np.deg2rad(places[:, 1])) - south) / (north - south)
+    np.testing.assert_allclose(np.histogram(heights, 10, (0, 1))[0], 200, atol=2)
+
+
+def test_places_of_a_field_keep_to_the_latitudes_of_its_encoder() -> None:
+    field = random_field(10)
+    field.card = Card(name="m", title="", dim=3, code="a:B", homepage="", latitudes=(-60, 75))
+    lat = field.places(500)[:, 1]
+    assert len(lat) == 500
+    assert ((lat >= -60) & (lat <= 75)).all()
+    assert len(random_field(1, (0, 80, 10, 90)).places(9)) == 9
+    field.grid = Grid.from_bounds(1, (0, 80, 10, 90))
+    assert field.places(9).shape == (0, 2)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:8857", "EPSG:3035"])
+def test_places_of_a_masked_field_lie_on_its_pixels(crs: str) -> None:
+    field = random_field(1, EUROPE) if crs == "EPSG:4326" else random_field(50_000, None, crs=crs)
+    shapes = [shapely.Point(10, 50).buffer(6), shapely.box(20, 40, 23, 60)]
+    field.region = Region.from_geometries(shapes, "EPSG:4326")
+    places = field.places(3000)
+    assert 2700 <= len(places) <= 3300
+    rows, cols = (np.floor(part).astype(int) for part in field.grid.positions(places))
+    assert field.region.mask(field.grid)[rows, cols].all()
+    # A degree of longitude is cos(lat) as wide; the two planes keep areas. Both means agree.
+    mask = field.region.mask(field.grid).ravel()
+    centres = field.grid.lonlat()[mask]
+    weight = np.cos(np.deg2rad(centres[:, 1])) if crs == "EPSG:4326" else np.ones(len(centres))
+    np.testing.assert_allclose(places.mean(axis=0), np.average(centres, axis=0, weights=weight), atol=0.2)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:8857"])
+def test_a_region_too_small_to_be_found_by_chance_has_its_pixels(crs: str) -> None:
+    field = random_field(0.5) if crs == "EPSG:4326" else random_field(50_000, None, crs=crs)
+    field.region = Region.from_geometries([shapely.Point(-60.1, 2.3), shapely.Point(115.2, -30.3)], "EPSG:4326")
+    places = field.places(4)
+    assert len(places) == 2
+    rows, cols = (np.floor(part).astype(int) for part in field.grid.positions(places))
+    assert field.region.contains(field.grid, rows, cols).all()
+
+
+# Projected fields.
+
+SQUARE = (2_500_000.0, 1_400_000.0, 7_400_000.0, 5_500_000.0)
+
+
+@pytest.mark.parametrize("blocksize", [4, 7, 128])
+def test_a_projected_field_answers_where_pyproj_and_scipy_say(blocksize: int) -> None:
+    field = random_field(100_000, SQUARE, blocksize=blocksize, crs="EPSG:3035")
+    rng = np.random.default_rng(5)
+    x, y = rng.uniform(SQUARE[:2], SQUARE[2:], (2000, 2)).T
+    lonlat = np.column_stack(pyproj.Transformer.from_crs("EPSG:3035", "EPSG:4326", always_xy=True).transform(x, y))
+    rows, cols = rasterio.transform.rowcol(field.grid.transform, x, y)
+    np.testing.assert_array_equal(field.at(lonlat, "nearest"), field.values[:, rows, cols].T)
+    at = [(SQUARE[3] - y) / 100_000 - 0.5, (x - SQUARE[0]) / 100_000 - 0.5]
+    share = map_coordinates(1.0 - np.isnan(field.values[0]), at, order=1, mode="nearest")
+    for band, found in zip(np.nan_to_num(field.values), field.at(lonlat, "bilinear").T, strict=True):
+        expected = map_coordinates(band.astype(np.float64), at, order=1, mode="nearest") / np.where(
+            share > 1e-9, share, NAN
+        )
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["nearest", "bilinear"])
+def test_places_off_a_projected_grid_have_no_value(method: Method) -> None:
+    field = random_field(100_000, SQUARE, crs="EPSG:3035")
+    field.values[:] = 1
+    found = field.at([(10, 50), (-60, 0), (-170, -52), (10, 90), (12, 50)], method)
+    assert np.isnan(found).any(axis=1).tolist() == [False, True, True, True, False]
+
+
+def test_a_pixel_off_the_globe_is_left_out_of_its_neighbours() -> None:
+    field = random_field(2_000_000, None, crs="EPSG:8857")
+    there = ~np.isnan(field.grid.lonlat()[:, 0]).reshape(field.grid.shape)
+    field.values = np.where(there, np.float32(7), np.float32(NAN))[None].repeat(3, axis=0)
+    places = np.column_stack((np.full(90, 179.9), np.linspace(-89, 89, 90)))
+    found = field.at(places, "bilinear")
+    np.testing.assert_allclose(found[~np.isnan(found)], 7, rtol=1e-6)
+    assert np.isnan(found).any(axis=1).mean() < 0.5
+
+
+def test_around_a_pole_an_encoder_that_is_not_periodic_keeps_the_sides_apart() -> None:
+    # Around the north pole, 180 degrees point away from Greenwich, up and to the right of Greenland.
+    half = 1_000_000.0
+    sides = Grid.from_bounds(half, (-1.7 * half, -2 * half, 2.3 * half, 2 * half), "EPSG:3413")
+    east = (sides.lonlat()[:, 0] > 0).reshape(sides.shape)
+    fields = [
+        stored(np.where(east, 100.0, 0.0), half, sides.bounds, crs="EPSG:3413", periodic=periodic)
+        for periodic in (True, False)
+    ]
+    places = [(179.9, 85), (-179.9, 85), (179.9, 80), (-179.9, 80)]
+    mixed, apart = (field.at(places, "bilinear")[:, 0] for field in fields)
+    assert ((mixed > 10) & (mixed < 90)).all()
+    assert apart.tolist() == [100, 0, 100, 0]
+
+
+def test_a_place_on_the_antimeridian_has_the_value_of_the_only_side_there_is() -> None:
+    for bounds, crs, res in (
+        ((-180, 0, -160, 10), "EPSG:4326", 10),
+        ((400_000, 0, 900_000, 500_000), "EPSG:32660", 5e5),
+    ):
+        field = stored(np.full(Grid.from_bounds(res, bounds, crs).shape, 4.0), res, bounds, crs=crs, periodic=False)
+        assert field.at([(180, 2), (-180, 2)], "bilinear")[:, 0].tolist() == [4, 4]
+
+
 # As xarray.
 
 
 def test_a_lazy_array_has_the_dimensions_coordinates_and_names_of_the_field() -> None:
     field = random_field(2.5, PACIFIC)
     array = field.to_xarray()
-    assert (array.dims, array.shape, array.dtype.name) == (("band", "y", "x"), field.pixels.shape, "float32")
+    assert (array.dims, array.shape, array.dtype.name) == (("band", "y", "x"), field.values.shape, "float32")
     assert array.band.to_numpy().tolist() == ["m_000", "m_001", "m_002"]
     np.testing.assert_allclose(array.x, np.arange(161.25, 210, 2.5))
     np.testing.assert_allclose(array.y, np.arange(18.75, -30, -2.5))
@@ -379,7 +541,7 @@ def test_a_lazy_array_reads_nothing_until_it_is_computed_and_then_only_what_is_a
     field = random_field(10, blocksize=4)
     part = field.to_xarray().isel(y=slice(4, 7), x=slice(8, 12))
     assert field.reads == []
-    np.testing.assert_array_equal(part, field.pixels[:, 4:7, 8:12])
+    np.testing.assert_array_equal(part, field.values[:, 4:7, 8:12])
     assert len(field.reads) == 1
 
 
@@ -403,7 +565,7 @@ PICKS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("pick", PICKS.values(), ids=PICKS.keys())
 def test_any_selection_of_a_lazy_array_is_that_of_the_pixels(pick: dict[str, Any]) -> None:
     field = random_field(10, blocksize=4)
-    expected = xarray.DataArray(field.pixels, dims=("band", "y", "x")).isel(pick)
+    expected = xarray.DataArray(field.values, dims=("band", "y", "x")).isel(pick)
     found = field.to_xarray().isel(pick).compute()
     np.testing.assert_array_equal(found.to_numpy(), expected.to_numpy())
 
@@ -432,3 +594,16 @@ def test_a_lazy_array_reads_from_one_thread_at_a_time() -> None:
     field.read = slow_read  # type: ignore[method-assign]
     array.compute(scheduler="threads", num_workers=4)
     assert not any(crowds), "an Evaluator is safe to call from one thread at a time"
+
+
+@old_affine
+def test_a_projected_lazy_array_has_its_reference_system_and_coordinates_in_metres() -> None:
+    field = random_field(100_000, SQUARE, crs="EPSG:3035")
+    array = field.to_xarray()
+    assert array.rio.crs.to_epsg() == 3035
+    assert array.rio.bounds() == SQUARE
+    assert array.rio.transform().almost_equals(field.grid.transform, 1e-9)
+    assert (array.x.attrs["standard_name"], array.x.attrs["units"]) == ("projection_x_coordinate", "metre")
+    assert (array.x.to_numpy()[0], array.y.to_numpy()[0]) == (2_550_000, 5_450_000)
+    assert random_field(10).to_xarray().x.attrs["standard_name"] == "longitude"
+    np.testing.assert_array_equal(array.sel(x=2_550_000, y=5_450_000), field.values[:, 0, 0])

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from scipy.spatial import cKDTree
 
 from embedfield.errors import PlacesError
-from embedfield.places import checked, equal_area_places
+from embedfield.places import checked, equal_area_places, places_within
 
 NAN, INF = float("nan"), float("inf")
 
@@ -143,3 +144,29 @@ def test_a_spread_within_one_pixel_stays_in_it(bounds: tuple[float, float, float
     assert ((lon >= west) & (lon <= east)).all()
     assert ((lat >= south - slack) & (lat <= north + slack)).all()
     assert (np.ptp(lon) > 0.9 * (east - west), len(np.unique(lat)) == 100) == (True, True)
+
+
+def test_places_within_a_part_are_about_as_many_as_are_wanted() -> None:
+    for wanted in (100, 5000):
+        found = places_within(wanted, (-180, -90, 180, 90), lambda lonlat: abs(lonlat[:, 0]) < 18)
+        assert abs(len(found) - wanted) <= 0.1 * wanted
+        assert (abs(found[:, 0]) < 18).all()
+
+
+def test_places_within_a_whole_box_are_those_of_the_box() -> None:
+    bounds = (170.0, -20.0, 200.0, 10.0)
+    found = places_within(321, bounds, lambda lonlat: np.ones(len(lonlat), dtype=bool))
+    np.testing.assert_array_equal(found, equal_area_places(321, bounds))
+
+
+def test_places_are_not_sought_for_ever() -> None:
+    drawn = []
+
+    def none_fits(lonlat: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        drawn.append(len(lonlat))
+        return np.zeros(len(lonlat), dtype=bool)
+
+    assert places_within(10, (0, 0, 1, 1), none_fits).shape == (0, 2)
+    assert max(drawn) == 640
+    assert len(drawn) < 5
+    assert places_within(10, (0, 1, 1, 0), none_fits).shape == (0, 2)  # a box of no height

@@ -28,14 +28,16 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 class Drawn(Field):
     """A field of named bands, drawn as they are read."""
 
-    def __init__(self, bands: list[str], res: float, bounds: Bounds = GLOBE) -> None:
-        self.bands, self.grid = bands, Grid.from_bounds(res, bounds)
+    def __init__(self, bands: list[str], res: float, bounds: Bounds | None = GLOBE, crs: str = "EPSG:4326") -> None:
+        self.bands, self.grid = bands, Grid.from_bounds(res, bounds, crs)
         self.card = Card(name="drawn", title="", dim=len(bands), code="a:B", homepage="")
         self.reads: list[Window] = []
 
     def read(self, window: Window | None = None) -> npt.NDArray[np.float32]:
         self.reads.append(window or self.grid.window)
-        lon, lat = np.meshgrid(self.grid.lons(window), self.grid.lats(window))
+        shape = (window.height, window.width) if window else self.grid.shape
+        lon, lat = self.grid.lonlat(window).T.reshape(2, *shape)
+        lon = np.where(lon < self.grid.bounds[0], lon + 360, lon) if self.grid.geographic else lon
         drawn = {"lon": lon, "lat": lat, "product": lon * lat, "constant": np.full_like(lon, 0.1)}
         drawn |= {"south of 30": np.where(lat > 30, np.nan, lat), "nothing": np.full_like(lon, np.nan)}
         return np.stack([drawn[band] for band in self.bands]).astype(np.float32)
@@ -152,3 +154,37 @@ def test_a_picture_shows_directions_and_not_lengths(path: Path) -> None:
     bands = ["lon", "lat", "constant", "product"]
     plain = picture(Drawn(bands, 10), path)
     np.testing.assert_allclose(picture(Longer(bands, 10), path).astype(int), plain, atol=1)
+
+
+def test_a_map_of_the_world_is_transparent_beside_the_globe(path: Path) -> None:
+    seen = picture(Drawn(["lon", "lat", "product"], 200_000, None, "ESRI:54009"), path)
+    height, width = 92, 182
+    assert seen.shape == (height * 5, width * 5, 4)
+    opaque = (seen[::5, ::5, 3] == 255).mean()
+    assert opaque == pytest.approx(np.pi / 4, abs=0.03)  # an ellipse in its box
+    assert seen[0, 0, 3] == 0
+
+
+def test_a_projected_picture_has_the_colours_of_its_places(path: Path) -> None:
+    seen = picture(Drawn(["lat"], 200_000, None, "EPSG:3413"), path)
+    grey = seen[..., 0].astype(int)
+    middle = len(grey) // 2
+    assert grey[middle, middle] > 250  # the pole
+    assert (np.diff(grey[middle, :middle]) >= 0).all()
+    assert (seen[..., 3] == 255).all()
+
+
+def test_a_region_small_in_its_bounds_is_shown_in_all_its_colours(path: Path) -> None:
+    class Speck(Drawn):
+        """Four pixels far apart, as a stored field of a small region: it does not know of the region."""
+
+        def read(self, window: Window | None = None) -> npt.NDArray[np.float32]:
+            drawn = super().read(window)
+            lon, lat = self.grid.lonlat(window).T.reshape(2, *drawn.shape[1:])
+            few = (abs(lon) % 120 < 1) & (abs(lat - 50) < 1)
+            return np.where(few, drawn, np.float32(np.nan))
+
+    seen = picture(Speck(["lon"], 1), path)
+    shown = seen[seen[..., 3] == 255][:, 0]
+    assert 0 < len(shown) < seen[..., 0].size / 1000
+    assert (shown.min(), shown.max()) == (0, 255)

@@ -14,6 +14,7 @@ import rasterio
 from embedfield.errors import PlacesError
 from embedfield.evaluate import EncodedField
 from embedfield.formats import open_field, write_field
+from embedfield.grid import Grid
 from embedfield.sample import extract_points
 
 if TYPE_CHECKING:
@@ -237,6 +238,23 @@ def test_a_field_opened_again_gives_the_same_table(store: Callable[..., StoredFi
     field, places = store(), random_places(50)
     with open_field(field.path) as again:
         pd.testing.assert_frame_equal(extract_points(again, places), extract_points(field, places))
+
+
+def test_a_projected_field_tells_places_outside_from_those_without_a_value(make_field: Make) -> None:
+    grid = Grid.from_bounds(500_000, None, "EPSG:8857")
+    field = EncodedField(make_field().evaluator, grid)
+    rim = np.column_stack((np.full(80, 179.99), np.linspace(-80, 80, 80)))
+    rows, cols = (np.floor(part).astype(int) for part in grid.positions(rim))
+    empty = np.isnan(grid.centres(rows, cols)).any(axis=1)
+    assert 0 < empty.sum() < 80
+    status = extract_points(field, rim, "nearest")["status"]
+    assert status.tolist() == np.where(empty, "nodata", "valid").tolist()
+    europe = Grid.from_bounds(100_000, (2_500_000, 1_400_000, 7_400_000, 5_500_000), "EPSG:3035")
+    found = extract_points(
+        EncodedField(field.evaluator, europe), [[8.5, 47.4], [-60.0, 0.0], [-170.0, -52.0]], "bilinear"
+    )
+    assert found["status"].tolist() == ["valid", "outside", "outside"]
+    np.testing.assert_allclose(vectors(found)[0], unit_vector(np.array([[8.5, 47.4]]))[0], atol=1e-3)
 
 
 def test_places_may_be_a_file(make_field: Callable[..., EncodedField], tmp_path: Path) -> None:
