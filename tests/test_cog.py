@@ -19,7 +19,7 @@ from rasterio.windows import Window as RasterioWindow
 from rio_cogeo.cogeo import cog_validate
 
 from embedfield.errors import EmbedfieldError, GridError, OutputExistsError
-from embedfield.formats import cog, open_field, write_field
+from embedfield.formats import cog, open_field, packing, write_field
 from embedfield.grid import Grid, Window
 
 if TYPE_CHECKING:
@@ -361,7 +361,7 @@ def test_a_failed_write_leaves_nothing_behind(
 ) -> None:
     monkeypatch.setattr(cog, "BUDGET", budget)
     # Strips of 20 rows or so.
-    monkeypatch.setattr(cog, "STRIP", 4 * DIM * WIDTH * 20)
+    monkeypatch.setattr(packing, "STRIP", 4 * DIM * WIDTH * 20)
     field = Breaking(values, error, rows=150)
     done: list[int] = []
     with pytest.raises(error, match="in the middle"):
@@ -404,7 +404,8 @@ def test_what_stands_there_is_neither_overwritten_nor_removed(
 
 
 def test_the_leftover_of_a_killed_write_is_in_nobodys_way(tmp_path: Path) -> None:
-    (tmp_path / "field.tif.part").write_bytes(b"half a file")
+    (tmp_path / ".field.tif.part").mkdir()
+    (tmp_path / ".field.tif.part" / "field.tif").write_bytes(b"half a file")
     write_field(ArrayField(bumpy(1, 20, 30)), tmp_path / "field.tif").close()
     assert listing(tmp_path) == ["field.tif"]
     assert cog_validate(tmp_path / "field.tif", strict=True)[0]

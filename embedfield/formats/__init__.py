@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import shutil
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from embedfield.errors import FormatError, OutputExistsError
 from embedfield.formats.cog import CogField, write_cog
-from embedfield.formats.geozarr import ZarrField, write_zarr
+from embedfield.formats.geozarr import Layout, ZarrField, write_zarr
+from embedfield.formats.journal import Journal, Work
 from embedfield.formats.packing import Dtype, Packing
+from embedfield.formats.stored import REDUCTION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from embedfield.field import Field
     from embedfield.formats.stored import StoredField
 
+# In a folder with several the first is the field: a VRT stands over tiles, and beside a Zarr for GDAL.
 OPENERS: dict[str, type[CogField | ZarrField]] = {
+    ".zarr": ZarrField,
     ".vrt": CogField,
     ".tif": CogField,
     ".tiff": CogField,
-    ".zarr": ZarrField,
 }
 WRITERS = {".tif": write_cog, ".tiff": write_cog, ".zarr": write_zarr}
 SUFFIXES = {"cog": ".tif", "zarr": ".zarr"}
@@ -65,6 +70,7 @@ def write_field(
     path: str | Path,
     *,
     dtype: Dtype = "uint8",
+    layout: Layout = "sharded",
     progress: Callable[[int], None] | None = None,
 ) -> StoredField:
     """Write a field to disk and open what was written.
@@ -76,21 +82,78 @@ def write_field(
         field: What to write; computed or stored.
         path: ``….tif`` for a COG, ``….zarr`` for Zarr. A COG beyond the memory
             budget becomes a set of tiles, opened by the ``….vrt`` beside it.
-        dtype: ``uint8``, one scale and offset a band; or ``float32``.
+        dtype: ``uint8`` or ``int16``, one scale and offset a band; ``float16``
+            or ``float32``.
+        layout: Of Zarr: ``sharded``, or ``flat`` for readers that do not know
+            shards, GDAL before 3.13 among them.
         progress: Told the number of pixels done, piece by piece.
 
     Raises:
-        FormatError: If the suffix is of no format that can be written.
+        FormatError: If the suffix is of no format that can be written, or
+            there is no such layout.
         OutputExistsError: If something stands there.
         PackingError: If the dtype cannot hold the field.
     """
     path = Path(path)
-    if path.suffix not in WRITERS:
-        raise FormatError(f"{path} is of no format that can be written. Give one of: {', '.join(WRITERS)}.")
+    check_layout(path.suffix, layout)
     tiled = (path.with_suffix(".vrt"), path.with_suffix(".tiles")) if WRITERS[path.suffix] is write_cog else ()
-    for name in (path, *tiled):
+    for name in (path, *tiled, path.with_name(f"{path.name}.vrt")):
         if name.exists():
             raise OutputExistsError(f"{name} exists. Remove it, or write elsewhere.")
     packing = Packing.measure(field, dtype)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return open_field(WRITERS[path.suffix](field, path, packing, progress or (lambda _: None)))
+    with _workplace(path) as folder:
+        work = Work(field, packing, Journal(folder / "journal"), progress or (lambda _: None))
+        written = write_raster(work, folder / path.name, layout)
+        keep_reduction(field, path.parent)
+        # Pixels before the VRT that names them.
+        for thing in sorted(folder.glob(f"{path.stem}.*"), key=lambda thing: thing.suffix == ".vrt"):
+            thing.rename(path.parent / thing.name)
+    return open_field(path.parent / written.name)
+
+
+@contextmanager
+def _workplace(path: Path) -> Iterator[Path]:
+    """Yield a folder beside a path to work in, without what a process that was killed left there."""
+    folder = path.with_name(f".{path.name}.part")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_raster(work: Work, path: Path, layout: Layout = "sharded") -> Path:
+    """Write a raster, or what is missing of it, into a folder where nobody looks for fields.
+
+    Args:
+        work: What to write, and how; what its journal has is kept.
+        path: As for `write_field`.
+        layout: As for `write_field`.
+
+    Returns:
+        The path to open.
+    """
+    return write_zarr(work, path, layout) if WRITERS[path.suffix] is write_zarr else write_cog(work, path)
+
+
+def check_layout(suffix: str, layout: str) -> None:
+    """Refuse a format that cannot be written, or a layout that it does not have.
+
+    Raises:
+        FormatError: If it is so.
+    """
+    if suffix not in WRITERS:
+        raise FormatError(f"'{suffix}' is the suffix of no format that can be written. Give {' or '.join(WRITERS)}.")
+    if layout not in get_args(Layout):
+        raise FormatError(f"layout={layout!r} is not known. Choose from: {', '.join(get_args(Layout))}.")
+    if layout != "sharded" and WRITERS[suffix] is not write_zarr:
+        raise FormatError(f"layout={layout!r} is one of Zarr, and {suffix} is not. Leave it out.")
+
+
+def keep_reduction(field: Field, folder: Path) -> None:
+    """Put the way back from components to vectors beside a field that holds components."""
+    if field.reduction:
+        part = folder / f".{REDUCTION}.part"
+        part.write_bytes(field.reduction.to_bytes())
+        part.replace(folder / REDUCTION)

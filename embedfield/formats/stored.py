@@ -8,20 +8,24 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from embedfield.card import Card
-from embedfield.errors import CardError, FormatError
+from embedfield.errors import CardError, FormatError, GridError
 from embedfield.field import Field
 from embedfield.formats.packing import DTYPES, Packing
 from embedfield.grid import TOLERANCE, Grid
+from embedfield.reduce import Reduction
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import numpy.typing as npt
     from affine import Affine
 
 # Raised when a reader of an older header could misunderstand a newer one.
-HEADER_VERSION = 1
+HEADER_VERSION = 2
 HEADER = "embedfield"
+# Beside a reduced field: the way back to its model's vectors.
+REDUCTION = "reduction.safetensors"
 
 
 class StoredField(Field):
@@ -37,6 +41,20 @@ class StoredField(Field):
     """How many values lay outside the range of their band when they were packed."""
     format: str
     """``cog`` or ``zarr``."""
+    _dtype: str | None
+    _crs: str
+    _reduced: Mapping[str, Any] | None = None
+
+    @property
+    def reduction(self) -> Reduction | None:
+        """The map to the components that it holds, and back, from the file beside it; None without components.
+
+        Raises:
+            FormatError: If that file is not there, or another.
+        """
+        if self._reduced is None:
+            return None
+        return Reduction.read(self._file.parent / REDUCTION, self._reduced["sha256"])
 
     def close(self) -> None:
         """Let go of the file."""
@@ -56,12 +74,19 @@ class StoredField(Field):
         return {
             "model": f"{self.card.name}: {self.card.title}",
             "file": f"{self.path} ({self.format})",
-            "grid": f"{width} x {height} pixels of {self.grid.res:g} degrees, {self.grid.crs}",
+            "grid": f"{width} x {height} pixels of {self.grid.res:g} {self.grid.unit}, {self.grid.crs}",
             "bounds": f"west {west:g}, south {south:g}, east {east:g}, north {north:g}",
             "bands": f"{self.dim}, {self.band_names[0]} to {self.band_names[-1]}, {self.packing.dtype}",
-            "packing": f"largest error {self.packing.max_error.max():.2g}; {self.saturated:,} values saturated",
+            "packing": f"{self.packing.describe()}; {self.saturated:,} values saturated",
+            **self._describe_components(),
             "licence": self.card.licence_in_words,
         } | {name: str(value) for name, value in self.provenance.items() if value is not None}
+
+    def _describe_components(self) -> dict[str, str]:
+        if self._reduced is None:
+            return {}
+        share = sum(self._reduced["explained"])
+        return {"components": f"{self.dim} of {self.card.dim} dimensions, {share:.1%} of the variance"}
 
     def __reduce__(self) -> tuple[type[StoredField], tuple[Path]]:
         """Pickle as a path: whoever unpickles opens the file for himself."""
@@ -84,26 +109,40 @@ class StoredField(Field):
             self.card = Card.from_dict(header["card"])
             self.provenance = header["provenance"]
             self.saturated = header["saturated"]
-        except (KeyError, CardError) as error:
+            self._dtype = header.get("dtype")
+            self._crs = header.get("crs", "EPSG:4326")
+            self._reduced = header.get("reduction")
+            self.components = self._reduced["components"] if self._reduced else None
+        except (KeyError, TypeError, CardError) as error:
             raise FormatError(f"{self.path} has a header that cannot be read: {error}") from error
 
 
-def grid_of(path: Path, transform: Affine, shape: tuple[int, int], crs: str | None) -> Grid:
+def grid_of(path: Path, transform: Affine, shape: tuple[int, int], crs: str | None, written: str) -> Grid:
     """Return the grid that a file states.
 
+    Args:
+        path: The file.
+        transform: From (col, row) to its reference system.
+        shape: (height, width).
+        crs: Its reference system.
+        written: That of the field when it was written.
+
     Raises:
-        FormatError: If its pixels are not squares over longitude and latitude,
-            as in a copy that another program has reprojected or stretched.
+        FormatError: If its pixels are not squares, north up, in that reference
+            system, as in a copy that another program has reprojected or stretched.
     """
-    # The header travels with such a copy, and places would be looked up in it as if it were degrees.
+    # The header travels with such a copy, and places would be looked up in it as if it were the field.
     square = transform.b == transform.d == 0 and abs(transform.a + transform.e) <= TOLERANCE * abs(transform.a)
-    if crs != "EPSG:4326" or not square or transform.a <= 0:
+    if crs != written or not square or transform.a <= 0:
         raise FormatError(
             f"{path} is no field any more: its pixels ({crs or 'no CRS'}, {transform.a:g} by {transform.e:g}) are not "
-            "squares over longitude and latitude, north up. Open the field that embedfield wrote."
+            f"squares in {written}, north up. Open the field that embedfield wrote."
         )
     height, width = shape
-    return Grid(west=transform.c, north=transform.f, res=transform.a, width=width, height=height, crs=crs)
+    try:
+        return Grid(west=transform.c, north=transform.f, res=transform.a, width=width, height=height, crs=crs)
+    except GridError as error:
+        raise FormatError(f"{path} is no field any more: {error} Open the field that embedfield wrote.") from error
 
 
 def check_bands(path: Path, count: int, dim: int) -> None:
@@ -131,13 +170,16 @@ def packing_of(path: Path, dtype: str, scale: npt.ArrayLike, offset: npt.ArrayLi
     return Packing(known[0], np.asarray(scale, dtype=np.float64), np.asarray(offset, dtype=np.float64))
 
 
-def header_of(field: Field, saturated: int) -> dict[str, Any]:
+def header_of(field: Field, packing: Packing, saturated: int) -> dict[str, Any]:
     """Return what a format keeps beside the numbers: plain data for JSON."""
     return {
         "version": HEADER_VERSION,
         "card": field.card.to_dict(),
         "provenance": dict(field.provenance),
         "saturated": saturated,
+        "dtype": packing.dtype,
+        "crs": field.grid.crs,
+        **({"reduction": field.reduction.to_dict()} if field.reduction else {}),
     }
 
 

@@ -1,0 +1,174 @@
+"""Journal: what is done of a write and whole on the disk, so that the same write goes on from there."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from embedfield.field import Field
+    from embedfield.formats.packing import Packing
+
+# Seconds of work after which the finished rows of a large unit are kept.
+INTERVAL = 60.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """A write under way."""
+
+    field: Field
+    """What is written; the same at every run."""
+    packing: Packing
+    """How numbers are stored; the same at every run."""
+    journal: Journal
+    """What is done."""
+    progress: Callable[[int], None]
+    """Told the number of pixels done, piece by piece."""
+
+
+class Entry(TypedDict, total=False):
+    """What is known of a unit."""
+
+    unit: str
+    saturated: int
+    """How many of its values lay outside their range."""
+    rows: int
+    """How many of its rows are kept, while it is not whole."""
+
+
+class Journal:
+    """A file with a line for each unit that is done, written once the unit itself is on the disk.
+
+    A process that is killed leaves at most a half line, which is not read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Open the journal of a folder; begin one if it has none."""
+        self.folder = folder
+        folder.mkdir(exist_ok=True)
+        self._path = folder / "journal.jsonl"
+        self._done: dict[str, Entry] = {}
+        self._kept: dict[str, list[Entry]] = {}
+        self._since = time.monotonic()
+        self._read()
+
+    def _read(self) -> None:
+        """Take in the lines of an earlier process, and cut off what it did not finish."""
+        lines = self._path.read_bytes().splitlines(keepends=True) if self._path.exists() else []
+        whole = 0
+        for line in lines:
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                break
+            if not line.endswith(b"\n"):
+                break
+            self._take(entry)
+            whole += len(line)
+        if lines:
+            os.truncate(self._path, whole)
+
+    def _take(self, entry: Entry) -> None:
+        if "rows" in entry:
+            self._kept.setdefault(entry["unit"], []).append(entry)
+        else:
+            self._done[entry["unit"]] = entry
+
+    def done(self, unit: str) -> Entry | None:
+        """Return what is known of a unit that is whole; None if it is not."""
+        return self._done.get(unit)
+
+    def add(self, unit: str, *paths: Path, saturated: int = 0) -> None:
+        """Enter a unit as whole.
+
+        Args:
+            unit: Its name.
+            paths: Its files; one that holds only nodata may be left out by a format.
+            saturated: How many of its values lay outside their range.
+        """
+        for path in paths:
+            if path.exists():
+                sync(path)
+        self._enter({"unit": unit, "saturated": saturated})
+        self._scratch(unit).unlink(missing_ok=True)
+
+    def _enter(self, entry: Entry) -> None:
+        with self._path.open("ab") as file:
+            file.write(json.dumps(entry).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._take(entry)
+        self._since = time.monotonic()
+
+    def keep(self, unit: str, codes: npt.NDArray[Any], rows: int, saturated: int) -> None:
+        """Keep the first rows of a unit that is not whole, if the last time is long ago.
+
+        Args:
+            unit: Its name.
+            codes: (dim, height, width), of which the first rows are done.
+            rows: How many.
+            saturated: How many of their values lay outside their range.
+        """
+        if time.monotonic() - self._since < INTERVAL or rows == codes.shape[1]:
+            return
+        kept = self._kept.get(unit, [])
+        start = kept[-1]["rows"] if kept else 0
+        path = self._scratch(unit)
+        path.touch()
+        os.truncate(path, start * _row_bytes(codes))  # what a killed process wrote beyond its last line
+        with path.open("ab") as file:
+            file.write(np.ascontiguousarray(codes[:, start:rows]).data)
+        sync(path)
+        self._enter({"unit": unit, "rows": rows, "saturated": saturated})
+
+    def restore(self, unit: str, codes: npt.NDArray[Any]) -> tuple[int, int]:
+        """Set the rows of a unit that were kept; return how many they are, and how many of their values saturated."""
+        kept, start = self._kept.get(unit, []), 0
+        for entry in kept:
+            strip = codes[:, start : entry["rows"]]
+            data = np.fromfile(self._scratch(unit), codes.dtype, count=strip.size, offset=start * _row_bytes(codes))
+            strip[...] = data.reshape(strip.shape)
+            start = entry["rows"]
+        return start, kept[-1]["saturated"] if kept else 0
+
+    def _scratch(self, unit: str) -> Path:
+        return self.folder / f"{unit}.rows"
+
+
+def _row_bytes(codes: npt.NDArray[Any]) -> int:
+    dim, _, width = codes.shape
+    return int(dim * width * codes.itemsize)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file is on the disk, and its name too."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+    if hasattr(os, "O_DIRECTORY"):  # elsewhere a folder cannot be waited for
+        folder = os.open(path.parent, os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def placed(path: Path, write: Callable[[Path], object]) -> Path:
+    """Write under a temporary name, then rename: a file that is there is whole."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        write(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
