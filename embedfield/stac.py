@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import os
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -18,6 +16,7 @@ from filelock import FileLock
 from pystac.stac_io import DefaultStacIO
 
 from embedfield.errors import FormatError
+from embedfield.integrity import SUMS, multihash, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,23 +38,35 @@ MEDIA_TYPES = {
     ".vrt": "application/x-gdal-vrt+xml",
     ".zarr": "application/vnd.zarr; version=3",
     ".png": "image/png",
+    ".json": "application/json",
+    ".safetensors": "application/octet-stream",
+    "": "text/plain",
 }
 CATALOG_ID = "embedfield"
+# What an item says of the run that the field itself does not.
+RUN = ("device", "seconds", "resumed")
 # Stands for the folder of a catalogue in the hrefs that pystac works with; no file has it.
 ROOT = "catalog://folder/"
-# The first bytes of a multihash: sha2-256, 32 bytes.
-MULTIHASH_SHA256 = "1220"
+# What may stand beside the raster, by file name: key of its asset, roles.
+COMPANIONS = {
+    "preview.png": ("preview", ["thumbnail"]),
+    "certificate.json": ("certificate", ["metadata"]),
+    "certificate.png": ("certificate-picture", ["overview"]),
+    "reduction.safetensors": ("reduction", ["metadata"]),
+    SUMS: ("checksums", ["metadata"]),
+}
 
 
-def item_of(field: StoredField, run: Mapping[str, Any] | None = None) -> pystac.Item:
+def item_of(field: StoredField, run: Mapping[str, Any] | None = None, created: datetime | None = None) -> pystac.Item:
     """Return the item of a stored field; its id is the name of the field's folder.
 
     Args:
         field: As it lies on disk, in a folder of its own.
         run: What is known of the build beside the field's own provenance
             (device, seconds, …); goes into ``emb:runtime_parameters``.
+        created: When it was made; None for now.
     """
-    now = datetime.now(UTC)
+    now = created or datetime.now(UTC)
     geometry, bbox = _footprint(field.grid)
     folder = field.path.parent
     item = pystac.Item(
@@ -70,24 +81,33 @@ def item_of(field: StoredField, run: Mapping[str, Any] | None = None) -> pystac.
             "processing:software": _software(field),
             "emb:quantization": _quantization(field),
             "emb:runtime_parameters": _parameters(field, run or {}),
+            **_reduction(field),
+            **_certificate(folder),
         },
         stac_extensions=EXTENSIONS,
     )
     item.add_asset("embeddings", _asset(field.path, ["data"], {"bands": _bands(field)}))
     for tile in sorted(folder.glob("*.tiles/*.tif")):
         item.add_asset(tile.stem, _asset(tile, ["data"], {}, below=folder))
-    if (folder / "preview.png").exists():
-        item.add_asset("preview", _asset(folder / "preview.png", ["thumbnail"], {}))
+    beside = field.path.with_name(f"{field.path.name}.vrt")
+    if beside.exists():
+        item.add_asset("gdal", _asset(beside, ["data"], {}))
+    for name, (key, roles) in COMPANIONS.items():
+        if (folder / name).exists():
+            item.add_asset(key, _asset(folder / name, roles, {}))
     return item
 
 
-def add_to_catalog(root: Path, field: StoredField, run: Mapping[str, Any] | None = None) -> pystac.Item:
+def add_to_catalog(
+    root: Path, field: StoredField, run: Mapping[str, Any] | None = None, created: datetime | None = None
+) -> pystac.Item:
     """Write the item of a field beside it, and enter it into collection and catalogue.
 
     Args:
         root: Folder of the catalogue; made if it is not there.
         field: A field in the folder ``root/<model>/<field-id>``.
         run: As for `item_of`.
+        created: As for `item_of`.
 
     Raises:
         FormatError: If catalogue or collection is something else, or damaged.
@@ -95,13 +115,24 @@ def add_to_catalog(root: Path, field: StoredField, run: Mapping[str, Any] | None
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".catalog.lock"):
         catalog = _open_catalog(root)
-        item = item_of(field, run)
+        item = item_of(field, run, created)
         collection = _open_collection(catalog, root, field.card.name) or _new_collection(catalog, field, item)
         _enter(collection, item, f"{ROOT}{field.card.name}/{item.id}/{item.id}.json")
         # From the item up: a reader never follows a link to what is not there yet.
         for thing in (item, collection, catalog):
             thing.save_object(include_self_link=False, stac_io=_Folder(root))
     return item
+
+
+def refresh(field: StoredField) -> None:
+    """Write the item of a field anew, if a catalogue has one: its files are others now, its numbers are not."""
+    folder = field.path.parent
+    root = folder.parent.parent
+    if not is_entered(root, field):
+        return
+    known = json.loads((folder / f"{folder.name}.json").read_text(encoding="utf-8"))["properties"]
+    run = {name: known["emb:runtime_parameters"][name] for name in RUN if name in known["emb:runtime_parameters"]}
+    add_to_catalog(root, field, run, pystac.utils.str_to_datetime(known["created"]))
 
 
 def check_catalog(root: Path, model: str) -> None:
@@ -266,8 +297,8 @@ def _new_collection(catalog: pystac.Catalog, field: StoredField, item: pystac.It
 
 def _footprint(grid: Grid) -> tuple[dict[str, Any], list[float]]:
     """Return the outline and bbox of a grid; one across the antimeridian is cut in two."""
-    west, south, east, north = grid.bounds
-    if grid.closed:
+    west, south, east, north = grid.lonlat_bounds
+    if east - west >= 360:
         west, east = -180.0, 180.0
     if east <= 180:
         return shapely.geometry.mapping(shapely.box(west, south, east, north)), [west, south, east, north]
@@ -298,12 +329,31 @@ def _software(field: StoredField) -> dict[str, str]:
 def _quantization(field: StoredField) -> dict[str, Any]:
     packing = field.packing
     return {
-        "method": "linear" if packing.dtype == "uint8" else "none",
+        "method": {"float16": "rounding", "float32": "none"}.get(packing.dtype, "linear"),
         "original_dtype": "float32",
         "quantized_dtype": packing.dtype,
         "scale": packing.scale.tolist(),
         "offset": packing.offset.tolist(),
     }
+
+
+def _reduction(field: StoredField) -> dict[str, Any]:
+    """Return what was done to the vectors after they were computed; nothing where they are whole."""
+    if field.reduction is None:
+        return {}
+    said = field.reduction.to_dict()
+    return {
+        "emb:postprocessing": [{"format": "text", "expression": said["method"]}],
+        "embedfield:explained_variance": said["explained"],
+    }
+
+
+def _certificate(folder: Path) -> dict[str, Any]:
+    """Return the summary of a field's certificate; nothing if it has none."""
+    path = folder / "certificate.json"
+    if not path.exists():
+        return {}
+    return {"embedfield:certificate": json.loads(path.read_text(encoding="utf-8"))["summary"]}
 
 
 def _parameters(field: StoredField, run: Mapping[str, Any]) -> dict[str, Any]:
@@ -319,27 +369,19 @@ def _parameters(field: StoredField, run: Mapping[str, Any]) -> dict[str, Any]:
 
 def _bands(field: StoredField) -> list[dict[str, Any]]:
     packing = field.packing
+    # GeoTIFF has float16's digits in float32.
+    stored = "float32" if field.format == "cog" and packing.dtype == "float16" else packing.dtype
     nodata = "nan" if math.isnan(packing.nodata) else packing.nodata
     pairs = zip(field.band_names, packing.scale.tolist(), packing.offset.tolist(), strict=True)
     return [
-        {"name": name, "data_type": packing.dtype, "nodata": nodata, "raster:scale": scale, "raster:offset": offset}
+        {"name": name, "data_type": stored, "nodata": nodata, "raster:scale": scale, "raster:offset": offset}
         for name, scale, offset in pairs
     ]
 
 
 def _asset(path: Path, roles: list[str], fields: dict[str, Any], below: Path | None = None) -> pystac.Asset:
+    """Return the asset of a file; of a folder the digest is that of the list of its files' digests."""
     href = f"./{path.relative_to(below or path.parent).as_posix()}"
-    known = {"file:size": _size(path)} | ({"file:checksum": _multihash(path)} if path.is_file() else {})
+    told = path.parent / SUMS if path.is_dir() else path
+    known = {"file:size": size(path)} | ({"file:checksum": multihash(told)} if told.exists() else {})
     return pystac.Asset(href, media_type=MEDIA_TYPES[path.suffix], roles=roles, extra_fields=fields | known)
-
-
-def _size(path: Path) -> int:
-    """Return the bytes of a file, or of all files in a folder."""
-    if path.is_file():
-        return path.stat().st_size
-    return sum((Path(folder) / name).stat().st_size for folder, _, names in os.walk(path) for name in names)
-
-
-def _multihash(path: Path) -> str:
-    with path.open("rb") as file:
-        return MULTIHASH_SHA256 + hashlib.file_digest(file, "sha256").hexdigest()
