@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import filelock
 import numpy as np
 
 from embedfield import models
+from embedfield.certificate import write_certificate
 from embedfield.errors import (
     BusyError,
     EmbedfieldError,
@@ -24,12 +24,17 @@ from embedfield.errors import (
     StorageError,
 )
 from embedfield.evaluate import EncodedField, Precision, load
-from embedfield.formats import SUFFIXES, open_field, write_field
+from embedfield.formats import SUFFIXES, check_layout, open_field, write_raster
+from embedfield.formats.journal import Journal, Work, sync
 from embedfield.formats.packing import DTYPES, Dtype
 from embedfield.grid import Grid
+from embedfield.integrity import SUMS, write_sums
 from embedfield.places import GLOBE
+from embedfield.plan import Plan, identity
 from embedfield.preview import write_preview
+from embedfield.region import Region
 from embedfield.stac import add_to_catalog, check_catalog, is_entered
+from embedfield.verify import verify_field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -37,7 +42,10 @@ if TYPE_CHECKING:
     import pystac
 
     from embedfield.card import Card
+    from embedfield.certificate import Certificate
+    from embedfield.evaluate import Evaluator
     from embedfield.field import Field
+    from embedfield.formats.geozarr import Layout
     from embedfield.formats.stored import StoredField
     from embedfield.grid import Bounds
 
@@ -50,9 +58,15 @@ def build_field(
     model: str | Card,
     res: float,
     *,
-    bounds: Bounds = GLOBE,
+    bounds: Bounds | None = None,
+    crs: str = "EPSG:4326",
+    region: str | Path | Region | None = None,
+    mask: bool = True,
+    supersample: int = 1,
     format: Format = "cog",  # noqa: A002  the field's word, as in rasterio's driver and --format
     dtype: Dtype = "uint8",
+    layout: Layout = "sharded",
+    pca: int | None = None,
     dims: int | None = None,
     weights: str | Path | None = None,
     database: str | Path | None = None,
@@ -60,6 +74,7 @@ def build_field(
     precision: Precision | None = None,
     out: str | Path = "catalog",
     overwrite: bool = False,
+    verify: bool = True,
     offline: bool = False,
     progress: Callable[[int, int], None] | None = None,
     report: Callable[[str], None] | None = None,
@@ -67,18 +82,29 @@ def build_field(
 ) -> StoredField:
     """Evaluate a model on a grid, write it into a catalogue, and open it.
 
-    The field goes into the folder ``<out>/<model>/<id>`` with a preview and a
-    STAC item. The same call again opens what is there. Nothing stands in that
-    folder before it is whole, and no part of a field remains of a build that
-    fails.
+    The field goes into the folder ``<out>/<model>/<id>`` with a preview, a
+    certificate and a STAC item. The same call again opens what is there.
+    Nothing stands in that folder before it is whole. What a build has done
+    when it is killed or fails is kept beside it, hidden; the same call goes on
+    from there and ends in the same bytes.
 
     Args:
         model: Name or alias of a model, or a card of your own.
-        res: Side of a pixel in degrees.
-        bounds: west, south, east, north in degrees; west greater than east
-            crosses the antimeridian.
+        res: Side of a pixel, in units of the crs: degrees, or metres.
+        bounds: west, south, east, north in units of the crs; in degrees west
+            greater than east crosses the antimeridian. None for the region's,
+            or the globe, or the area of use of the crs.
+        crs: Reference system of the pixels: ``EPSG:4326``, or a projected one.
+        region: A vector file, or what `Region.read` made of one: pixels that
+            do not touch it have no value.
+        mask: False to take only the bounds from the region.
+        supersample: A pixel is the mean of so many times so many places in it.
         format: ``cog`` or ``zarr``.
-        dtype: Type of the stored numbers, ``uint8`` or ``float32``.
+        dtype: ``uint8`` or ``int16``, one scale and offset a band; ``float16``
+            or ``float32``.
+        layout: Of Zarr: ``sharded``, or ``flat`` for readers without shards.
+        pca: Keep so many principal components, area-weighted and of unit
+            variance; None for the vectors themselves.
         dims: Length of the prefix that is wanted of a Matryoshka model; None
             for its card's.
         weights: A checkpoint of your own; None for the released one.
@@ -87,6 +113,7 @@ def build_field(
         precision: ``float32`` or ``float64``; None for the official one.
         out: Folder of the catalogue.
         overwrite: Replace a different field that stands there.
+        verify: Hold the field against its encoder, and keep the certificate.
         offline: Never touch the network.
         progress: Told (pixels done, pixels in all) as the build goes on.
         report: Told one line of news at a time.
@@ -98,6 +125,7 @@ def build_field(
         InputsError: If the model takes no input of a name, or not that number.
         GridError: If bounds and resolution make no grid, or one where the
             model has no value.
+        PlacesError: If the region cannot be read.
         FormatError: If there is no such format.
         PackingError: If the dtype cannot hold the field.
         WeightsError: If the weights cannot be had or are not the model's.
@@ -107,30 +135,99 @@ def build_field(
         BusyError: If another process is building it.
     """
     report = report or (lambda _: None)
-    _check_choices(format, dtype)
-    grid = Grid.from_bounds(res, bounds)
+    _check_choices(format, dtype, layout)
+    region = Region.read(region) if isinstance(region, str | Path) else region
+    grid = _grid(res, bounds, crs, region)
     card = models.asked(model, inputs, dims)
     out = _local_folder(out)
-    folder = out / card.name / field_id(card.name, grid, format, dtype, {**inputs, **({"dims": dims} if dims else {})})
+    wishes = {**inputs, **_given(dims=dims, pca=pca, ss=supersample if supersample != 1 else None)}
+    area = _area(bounds, region, mask=mask)
+    folder = out / card.name / field_id(card.name, grid, format, dtype, wishes, area=area, layout=layout)
     _check_place(out, folder)
-    _check_size(grid, card.dim * np.dtype(dtype).itemsize, folder)
+    _check_size(grid, (pca or card.dim) * np.dtype(dtype).itemsize, folder)
     _check_latitudes(grid, card)
     evaluator = load(
         model, weights, device, precision, dims=dims, database=database, offline=offline, report=report, **inputs
     )
-    field = EncodedField(evaluator, grid)
+    field = EncodedField(evaluator, grid, supersample=supersample, region=region if mask else None)
     with _storage_errors(folder), _held(folder):
-        if folder.exists() and not _must_replace(folder, field, overwrite=overwrite):
-            stored = open_field(folder)
-            if not is_entered(out, stored):  # a build was killed before it did
-                add_to_catalog(out, stored)
-            report(f"{folder} is there already, and the same.")
-        else:
-            seconds = _write(field, folder, SUFFIXES[format], dtype, progress)
-            stored = open_field(folder)
-            item = add_to_catalog(out, stored, {"device": str(evaluator.device), "seconds": round(seconds, 1)})
-            report(f"{_summary(stored, item)}, in {seconds:.1f} s")
+        if folder.exists() and not _must_replace(folder, field, pca, overwrite=overwrite):
+            return _found(out, folder, evaluator, report)
+        begun = time.monotonic()
+        plan = _plan(folder, field, dtype, pca, overwrite=overwrite)
+        if plan.resumed:
+            report(f"Going on with the build that was begun in {plan.folder}.")
+        with _written(plan, f"{folder.name}{SUFFIXES[format]}", layout, progress) as written:
+            write_preview(written, plan.result / "preview.png")
+            certificate = _certified(written, evaluator, plan.result, report) if verify else None
+        write_sums(plan.result)
+        _put_in_place(plan, folder)
+        seconds = time.monotonic() - begun
+        run = {"device": str(evaluator.device), "seconds": round(seconds, 1)} | (
+            {"resumed": True} if plan.resumed else {}
+        )
+        stored = open_field(folder)
+        item = add_to_catalog(out, stored, run)
+        for line in (f"{_summary(stored, item)}, in {seconds:.1f} s", *(certificate.lines if certificate else ())):
+            report(line)
         return stored
+
+
+def _found(out: Path, folder: Path, evaluator: Evaluator, report: Callable[[str], None]) -> StoredField:
+    """Open a field that is there already, and finish what a build that was killed at its very end left to do."""
+    stored = open_field(folder)
+    if not (_work_folder(folder) / "field").exists():
+        shutil.rmtree(_work_folder(folder), ignore_errors=True)
+    if not is_entered(out, stored):
+        add_to_catalog(out, stored, {"device": str(evaluator.device)})
+    report(f"{folder} is there already, and the same.")
+    return stored
+
+
+def _certified(field: StoredField, evaluator: Evaluator, folder: Path, report: Callable[[str], None]) -> Certificate:
+    """Hold a field against its encoder, and write the certificate beside it."""
+    report("Verifying: the encoder is asked at random places.")
+    certificate = verify_field(field, evaluator)
+    write_certificate(certificate, folder)
+    return certificate
+
+
+def _given(**wishes: float | None) -> dict[str, float]:
+    """Return what was given."""
+    return {name: value for name, value in wishes.items() if value is not None}
+
+
+def _grid(res: float, bounds: Bounds | None, crs: str, region: Region | None) -> Grid:
+    """Return the grid over bounds, else over a region, else over all that a reference system is for."""
+    if bounds is None and region is not None:
+        return Grid.covering(res, region.bounds(crs), crs)
+    return Grid.from_bounds(res, bounds, crs)
+
+
+def _area(bounds: Bounds | None, region: Region | None, *, mask: bool) -> str | None:
+    """Return the name of what is built; None where only its bounds tell."""
+    if bounds is not None or (region is not None and not mask):
+        return None
+    return region.name if region else ""
+
+
+def _plan(folder: Path, field: EncodedField, dtype: Dtype, pca: int | None, *, overwrite: bool) -> Plan:
+    """Return the plan of a field's build: begun earlier, or now."""
+    # Another version or kind of device computes other last bits.
+    run = {"device": field.evaluator.device.type} | {name: field.provenance[name] for name in ("embedfield", "torch")}
+    work = _work_folder(folder)
+    try:
+        return Plan.open(work, field, dtype, pca, run)
+    except OutputExistsError:
+        if not overwrite:
+            raise
+    shutil.rmtree(work)
+    return Plan.open(work, field, dtype, pca, run)
+
+
+def _work_folder(folder: Path) -> Path:
+    """Return where a field is worked on: beside its folder, where nobody looks for fields."""
+    return folder.with_name(f".{folder.name}.build")
 
 
 def _summary(field: StoredField, item: pystac.Item) -> str:
@@ -143,38 +240,49 @@ def field_id(
     grid: Grid,
     format: Format,  # noqa: A002
     dtype: Dtype,
-    asked: Mapping[str, float] = MappingProxyType({}),
+    wishes: Mapping[str, float] = MappingProxyType({}),
+    *,
+    area: str | None = None,
+    layout: Layout = "sharded",
 ) -> str:
-    """Return the name of a field's folder: model, what is asked of it, resolution, bounds if not global, format, dtype.
+    """Return the name of a field's folder: model, what is asked of it, resolution, crs, area, format, dtype.
 
     Args:
         model: Name of the model.
         grid: Where the pixels are.
         format: ``cog`` or ``zarr``.
         dtype: Type of the stored numbers.
-        asked: Inputs and dims by name, such as ``{"month": 7}``: ``…-month7-…``.
+        wishes: Inputs, dims and other numbers by name, such as ``{"month": 7}``: ``…-month7-…``.
+        area: Name of what it covers; None for its bounds, if they are not the globe.
+        layout: Of Zarr.
     """
+    wished = "".join(f"-{name}{value:.10g}" for name, value in sorted(wishes.items()))
+    unit = "deg" if grid.geographic else "m" if grid.unit == "metres" else grid.unit.replace(" ", "")
+    system = "" if grid.geographic else f"-{grid.crs.replace(':', '').lower()}"
+    if area is None:
+        area = "" if grid.bounds == GLOBE else _edges(grid)
+    where = f"-{area}" if area else ""
+    flat = "" if layout == "sharded" else f"-{layout}"
+    return f"{model}{wished}-{grid.res:.10g}{unit}{system}{where}-{format}-{dtype}{flat}"
+
+
+def _edges(grid: Grid) -> str:
+    """Return the bounds of a grid as a part of a name."""
     west, south, east, north = grid.bounds
-    edges = [
-        _degrees(west, "we"),
-        _degrees(south, "sn"),
-        _degrees(east if east <= 180 else east - 360, "we"),
-        _degrees(north, "sn"),
-    ]
-    area = "" if grid.bounds == GLOBE else "-" + "-".join(edges)
-    wishes = "".join(f"-{name}{value:.10g}" for name, value in sorted(asked.items()))
-    return f"{model}{wishes}-{grid.res:.10g}deg{area}-{format}-{dtype}"
+    east = east - 360 if grid.geographic and east > 180 else east
+    return "-".join(_degrees(edge, sides) for edge, sides in ((west, "we"), (south, "sn"), (east, "we"), (north, "sn")))
 
 
 def _degrees(value: float, sides: str) -> str:
     return f"{abs(value):.10g}{sides[value >= 0]}"
 
 
-def _check_choices(format: str, dtype: str) -> None:  # noqa: A002
+def _check_choices(format: str, dtype: str, layout: str) -> None:  # noqa: A002
     if format not in get_args(Format):
         raise FormatError(f"format={format!r} is not known. Choose from: {', '.join(get_args(Format))}.")
     if dtype not in DTYPES:
         raise PackingError(f"dtype={dtype!r} cannot be stored. Choose from: {', '.join(DTYPES)}.")
+    check_layout(SUFFIXES[format], layout)
 
 
 def _check_latitudes(grid: Grid, card: Card) -> None:
@@ -184,8 +292,9 @@ def _check_latitudes(grid: Grid, card: Card) -> None:
         GridError: If no row of its pixels lies in the model's latitudes.
     """
     south, north = card.latitudes
-    lats = grid.lats()
-    if not ((lats >= south) & (lats <= north)).any():
+    # Of a projected grid only the edges are known without transforming each pixel.
+    lats = grid.lats() if grid.geographic else np.array(grid.lonlat_bounds[1::2])
+    if lats.min() > north or lats.max() < south:
         raise GridError(
             f"{card.name} has values from {south:g} to {north:g} degrees of latitude, and the bounds "
             f"{grid.bounds} hold no pixel there. Choose other bounds."
@@ -245,8 +354,8 @@ def _storage_errors(folder: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise StorageError(
-            f"Cannot write {folder}: {error.strerror or error}. Make room there and make it writable, "
-            "or write elsewhere with --out."
+            f"Cannot write {folder}: {error.strerror or error}. Make room there and make it writable, then give the "
+            "same command to go on, or write elsewhere with --out."
         ) from error
 
 
@@ -265,7 +374,7 @@ def _held(folder: Path) -> Iterator[None]:
         raise BusyError(f"Another process is building {folder}. Wait for it, or write elsewhere with --out.") from error
 
 
-def _must_replace(folder: Path, field: Field, *, overwrite: bool) -> bool:
+def _must_replace(folder: Path, field: Field, pca: int | None, *, overwrite: bool) -> bool:
     """Return whether the field in a folder is to be replaced; False if it is the same."""
     if overwrite:
         return True
@@ -276,7 +385,7 @@ def _must_replace(folder: Path, field: Field, *, overwrite: bool) -> bool:
         raise OutputExistsError(
             f"{folder} exists and holds something else: {error} Give --overwrite to replace it."
         ) from error
-    for name, value in identity(field).items():
+    for name, value in (identity(field) | {"components": pca}).items():
         if found[name] != value:
             raise OutputExistsError(
                 f"{folder} holds another field: its {name} is {found[name]!r}, and this build's is {value!r}. "
@@ -285,27 +394,12 @@ def _must_replace(folder: Path, field: Field, *, overwrite: bool) -> bool:
     return False
 
 
-def identity(field: Field) -> dict[str, Any]:
-    """Return what makes two fields in one folder the same."""
-    return {
-        "model": field.card.name,
-        "dim": field.dim,
-        "options": json.loads(json.dumps(dict(field.card.options))),
-        "weights_sha256": field.provenance.get("weights_sha256"),
-        "database_sha256": field.provenance.get("database_sha256"),
-        "precision": field.provenance.get("precision"),
-        "grid": field.grid.to_dict(),
-    }
-
-
-def _write(field: Field, folder: Path, suffix: str, dtype: Dtype, progress: Callable[[int, int], None] | None) -> float:
-    """Write a field's folder under a temporary name and rename it; return the seconds it took."""
-    start = time.monotonic()
-    part, old = (folder.with_name(f".{folder.name}.{kind}") for kind in ("part", "old"))
-    # The lock is held: what stands there was left by a process that is gone.
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
-    done, total = 0, field.grid.width * field.grid.height
+@contextmanager
+def _written(
+    plan: Plan, name: str, layout: Layout, progress: Callable[[int, int], None] | None
+) -> Iterator[StoredField]:
+    """Write what is missing of a raster, and open it."""
+    done, total = 0, plan.field.grid.width * plan.field.grid.height
 
     def tell(pixels: int) -> None:
         nonlocal done
@@ -313,14 +407,18 @@ def _write(field: Field, folder: Path, suffix: str, dtype: Dtype, progress: Call
         if progress:
             progress(done, total)
 
-    try:
-        with write_field(field, part / f"{folder.name}{suffix}", dtype=dtype, progress=tell) as stored:
-            write_preview(stored, part / "preview.png")
-        if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            folder.rename(old)
-        part.rename(folder)
-    finally:
-        for left in (part, old):
-            shutil.rmtree(left, ignore_errors=True)
-    return time.monotonic() - start
+    work = Work(plan.field, plan.packing, Journal(plan.folder / "journal"), tell)
+    with open_field(write_raster(work, plan.result / name, layout)) as stored:
+        yield stored
+
+
+def _put_in_place(plan: Plan, folder: Path) -> None:
+    """Give a field its folder, in place of one that stood there, and sweep up."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    plan.result.rename(folder)
+    sync(folder / SUMS)
+    for left in (plan.folder, old):
+        shutil.rmtree(left, ignore_errors=True)

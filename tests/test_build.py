@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import geopandas
 import numpy as np
 import pystac
 import pytest
+import shapely
 import torch
 from fields import ArrayField
 
-from embedfield.build import build_field, field_id, identity
+from embedfield.build import build_field, field_id
 from embedfield.card import Card
 from embedfield.errors import (
     BusyError,
@@ -33,6 +34,7 @@ from embedfield.errors import (
 from embedfield.evaluate import Evaluator, load
 from embedfield.formats import open_field
 from embedfield.grid import Grid
+from embedfield.plan import identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +47,7 @@ ID = "xyz-10deg-cog-uint8"
 
 def build(out: Path, model: str = "xyz", res: float = 10, **kwargs: Any) -> StoredField:
     """Build a small field, on the CPU, and close it."""
-    field = build_field(model, res, out=out, device="cpu", **kwargs)
+    field = build_field(model, res, out=out, device="cpu", **{"verify": False, **kwargs})
     field.close()
     return field
 
@@ -84,11 +86,11 @@ def fail_after(monkeypatch: pytest.MonkeyPatch, calls: int, error: BaseException
 def test_a_build_is_a_raster_a_preview_and_an_item_in_a_folder_of_their_name(
     catalog: Path, form: str, suffix: str
 ) -> None:
-    field = build(catalog, format=form)
+    field = build(catalog, format=form, verify=True)
     name = f"xyz-10deg-{form}-uint8"
     assert field.path == catalog / "xyz" / name / f"{name}{suffix}"
     assert sorted(path.name for path in field.path.parent.iterdir()) == sorted(
-        [f"{name}{suffix}", f"{name}.json", "preview.png"]
+        [f"{name}{suffix}", f"{name}.json", "preview.png", "certificate.json", "certificate.png", "SHA256SUMS"]
     )
     assert remains(catalog) == ["collection.json", name]
     assert entered(catalog) == [name]
@@ -232,32 +234,87 @@ def test_an_encoder_without_finite_values_is_refused_and_leaves_no_field(
 @pytest.mark.parametrize("error", [RuntimeError("out of memory"), KeyboardInterrupt()])
 @pytest.mark.parametrize("form", ["cog", "zarr"])
 @pytest.mark.parametrize("calls", [0, 1])
-def test_a_build_that_fails_leaves_nothing(
+def test_a_build_that_fails_leaves_no_field_and_goes_on_when_called_again(
     catalog: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, form: str, calls: int
 ) -> None:
-    fail_after(monkeypatch, calls, error)
-    with pytest.raises(type(error)):
-        build(catalog, format=form)
-    assert remains(catalog) == []
+    with monkeypatch.context() as patch:
+        fail_after(patch, calls, error)
+        with pytest.raises(type(error)):
+            build(catalog, format=form)
+    # Before the ranges are known there is nothing to keep.
+    assert remains(catalog) == ([f".xyz-10deg-{form}-uint8.build"] if calls else [])
     assert not (catalog / "catalog.json").exists()
+    build(catalog, format=form)
+    assert remains(catalog) == ["collection.json", f"xyz-10deg-{form}-uint8"]
 
 
-def test_a_build_that_fails_among_tiles_leaves_nothing(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_build_that_fails_among_tiles_goes_on_with_those_that_are_missing(
+    catalog: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("embedfield.formats.cog.BUDGET", 128 * 128 * 3)
-    fail_after(monkeypatch, 4, RuntimeError("out of memory"))
-    with pytest.raises(RuntimeError, match="out of memory"):
-        build(catalog, res=1)
-    assert remains(catalog) == []
+    with monkeypatch.context() as patch:
+        fail_after(patch, 4, RuntimeError("out of memory"))
+        with pytest.raises(RuntimeError, match="out of memory"):
+            build(catalog, res=1)
+    news = list[str]()
+    # The globe at 1 degree is six tiles of 128 pixels; one more call would break.
+    fail_after(monkeypatch, 6 - 4, RuntimeError("asked again"))
+    build(catalog, res=1, report=news.append, verify=False)
+    assert re.fullmatch(r"Going on with the build that was begun in .*\.xyz-1deg-cog-uint8\.build\.", news[0])
+    assert remains(catalog) == ["collection.json", "xyz-1deg-cog-uint8"]
 
 
 def test_a_replacement_that_fails_leaves_the_field_as_it_was(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raster = build(catalog).path
-    before = {path: path.read_bytes() for path in catalog.rglob("*") if path.is_file()}
+    before = {path: path.read_bytes() for path in raster.parent.rglob("*") if path.is_file()}
     fail_after(monkeypatch, 1, RuntimeError("out of memory"))
     with pytest.raises(RuntimeError, match="out of memory"):
         build(catalog, overwrite=True)
-    assert {path: path.read_bytes() for path in catalog.rglob("*") if path.is_file()} == before
+    assert {path: path.read_bytes() for path in raster.parent.rglob("*") if path.is_file()} == before
     open_field(raster).close()
+
+
+def begin(catalog: Path, monkeypatch: pytest.MonkeyPatch, **kwargs: Any) -> None:
+    """Leave an unfinished build."""
+    with monkeypatch.context() as patch:
+        patch.setattr("embedfield.build.write_preview", raise_(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            build(catalog, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("others", "named"),
+    [
+        ({"precision": "float32"}, "its precision is 'float64'; this build's is 'float32'"),
+        ({"region": "box"}, "its region is None; this build's is {'name': 'box'"),
+    ],
+)
+def test_an_unfinished_build_of_another_field_is_refused_and_told_apart(
+    catalog: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, others: dict[str, Any], named: str
+) -> None:
+    begin(catalog, monkeypatch, bounds=(0, 0, 90, 60))
+    if "region" in others:
+        others = {"region": tmp_path / "box.geojson"}
+        geopandas.GeoSeries([shapely.box(5, 5, 80, 50)], crs="EPSG:4326").to_file(others["region"])
+    with pytest.raises(OutputExistsError, match=rf"An unfinished build stands in .*{re.escape(named)}.*--overwrite"):
+        build(catalog, bounds=(0, 0, 90, 60), **others)
+    field = build(catalog, bounds=(0, 0, 90, 60), overwrite=True, **others)
+    assert remains(catalog) == ["collection.json", field.path.parent.name]
+
+
+def test_an_unfinished_build_of_another_version_is_refused(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin(catalog, monkeypatch)
+    plan = catalog / "xyz" / f".{ID}.build" / "plan.json"
+    plan.write_text(plan.read_text().replace('"embedfield": "', '"embedfield": "9.'))
+    with pytest.raises(OutputExistsError, match=r"and its embedfield is '9\.0\.1\.0'; this build's is '0\.1\.0'"):
+        build(catalog)
+
+
+def test_ranges_are_measured_once(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin(catalog, monkeypatch)
+    monkeypatch.setattr("embedfield.plan.Packing.measure", raise_(AssertionError("measured again")))
+    build(catalog)
+    assert remains(catalog) == ["collection.json", ID]
 
 
 def test_after_a_failure_the_same_call_succeeds(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,7 +332,7 @@ def test_after_a_failure_the_same_call_succeeds(catalog: Path, monkeypatch: pyte
         ({"model": "satclip-l4"}, UnknownModelError, "Did you mean 'satclip-l40'"),
         ({"model": "../xyz"}, UnknownModelError, "No model named"),
         ({"format": "png"}, FormatError, "Choose from: cog, zarr"),
-        ({"dtype": "int8"}, PackingError, "Choose from: uint8, float32"),
+        ({"dtype": "int8"}, PackingError, "Choose from: uint8, int16, float16, float32"),
         ({"res": 7}, GridError, "does not divide .* into whole pixels"),
         ({"res": 0}, GridError, "is no size of a pixel"),
         ({"res": -10}, GridError, "is no size of a pixel"),
@@ -341,26 +398,13 @@ def test_a_field_that_another_process_is_building_is_refused(catalog: Path) -> N
     assert build(catalog).path.exists()
 
 
-def test_what_a_killed_build_left_is_swept_by_the_next(catalog: Path) -> None:
-    code = (
-        "import os, signal, sys; from embedfield import build_field;"
-        "die = lambda *_: os.kill(os.getpid(), signal.SIGKILL);"
-        "build_field('xyz', 10, out=sys.argv[1], device='cpu', progress=die)"
-    )
-    killed = subprocess.run([sys.executable, "-c", code, str(catalog)], check=False, timeout=60)
-    assert killed.returncode == -signal.SIGKILL
-    assert remains(catalog) == [f".{ID}.part"]
-    build(catalog)
-    assert remains(catalog) == ["collection.json", ID]
-    assert entered(catalog) == [ID]
-
-
-def test_a_full_part_folder_that_was_left_does_not_get_into_the_field(catalog: Path) -> None:
-    part = catalog / "xyz" / f".{ID}.part"
-    (part / "deep").mkdir(parents=True)
-    (part / f"{ID}.tif").write_text("half")
+def test_a_folder_without_a_plan_is_swept_away(catalog: Path) -> None:
+    left = catalog / "xyz" / f".{ID}.build"
+    (left / "field" / "deep").mkdir(parents=True)
+    (left / "field" / f"{ID}.tif").write_text("half")
+    (left / "plan.json.part").write_text('{"identity"')
     field = build(catalog)
-    assert not part.exists()
+    assert not left.exists()
     assert not (field.path.parent / "deep").exists()
 
 
@@ -413,17 +457,23 @@ def test_the_catalogue_may_be_named_in_words(catalog: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["cog", "zarr"])
-def test_a_full_disk_is_one_line_and_leaves_nothing(catalog: Path, form: str) -> None:
-    command = (
-        f"ulimit -f 50; exec '{sys.executable}' -m embedfield build --model xyz --res 0.5 --dtype float32 "
-        f"--format {form} --out '{catalog}'"
-    )
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=60)  # noqa: S607
+def test_a_full_disk_is_one_line_and_the_build_goes_on_when_there_is_room(catalog: Path, form: str) -> None:
+    words = f"'{sys.executable}' -m embedfield build --model xyz --res 0.5 --dtype float32 --format {form}"
+    command = f"{words} --no-verify --out '{catalog}'"
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -f 50; exec {command}"],  # noqa: S607
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
     lines = done.stderr.splitlines()
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert re.fullmatch(rf"embedfield: Cannot write {catalog}/xyz/\S+: .*Make room there.*", lines[-1])
-    assert remains(catalog) == []
+    assert re.fullmatch(rf"embedfield: Cannot write {catalog}/xyz/\S+: .*Make room there.*same command.*", lines[-1])
+    name = f"xyz-0.5deg-{form}-float32"
+    assert remains(catalog) == [f".{name}.build"]
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=60)  # noqa: S607
+    assert done.returncode == 0
+    assert "Going on with the build" in done.stderr
+    assert remains(catalog) == ["collection.json", name]
 
 
 def test_a_catalogue_that_cannot_be_made_is_refused_in_words(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:

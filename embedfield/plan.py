@@ -1,0 +1,114 @@
+"""Plan: what an unfinished build is a build of, so that only the same build goes on with it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from embedfield.errors import OutputExistsError
+from embedfield.formats import keep_reduction
+from embedfield.formats.journal import sync
+from embedfield.formats.packing import Packing
+from embedfield.formats.stored import REDUCTION
+from embedfield.reduce import ReducedField, Reduction
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from embedfield.field import Field
+    from embedfield.formats.packing import Dtype
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """An unfinished build: the field to write, how its numbers are packed, and the folder where it is worked on.
+
+    The folder has the plan, the journal, and in ``field`` what will be the field's own folder.
+    """
+
+    folder: Path
+    field: Field
+    packing: Packing
+    resumed: bool
+    """Whether an earlier process began it."""
+
+    @property
+    def result(self) -> Path:
+        """The folder that becomes the field's when it is whole."""
+        return self.folder / "field"
+
+    @classmethod
+    def open(cls, folder: Path, field: Field, dtype: Dtype, pca: int | None, run: Mapping[str, Any]) -> Plan:
+        """Return the plan of a folder; make one if there is none.
+
+        Args:
+            folder: Where the build is worked on.
+            field: What is built, whole vectors.
+            dtype: How numbers are stored.
+            pca: How many principal components are kept; None for the vectors themselves.
+            run: What else must stay the same for the result to be the same
+                bytes: versions, device.
+
+        Raises:
+            OutputExistsError: If the build that was begun there is another.
+            PackingError: If the dtype cannot hold the field, or it has no such components.
+        """
+        wanted = json.loads(json.dumps({**identity(field), "components": pca, **run}))
+        begun = _begun(folder)
+        if begun is None:
+            shutil.rmtree(folder, ignore_errors=True)  # without a plan nothing can be used
+            return cls._begin(folder, field, dtype, pca, wanted)
+        for name, value in wanted.items():
+            if begun["identity"].get(name) != value:
+                raise OutputExistsError(
+                    f"An unfinished build stands in {folder}, and its {name} is {begun['identity'].get(name)!r}; this "
+                    f"build's is {value!r}. Give --overwrite to begin anew, or write elsewhere with --out."
+                )
+        if pca is not None:
+            field = ReducedField(field, Reduction.read(folder / "field" / REDUCTION, begun["reduction_sha256"]))
+        return cls(folder, field, Packing.from_dict(begun["packing"]), resumed=True)
+
+    @classmethod
+    def _begin(cls, folder: Path, field: Field, dtype: Dtype, pca: int | None, wanted: dict[str, Any]) -> Plan:
+        """Measure what the plan needs of a field, and write it."""
+        sha256 = None
+        if pca is not None:
+            field = ReducedField(field, Reduction.measure(field, pca))
+            sha256 = field.reduction.to_dict()["sha256"]
+        plan = cls(folder, field, Packing.measure(field, dtype), resumed=False)
+        plan.result.mkdir(parents=True)
+        keep_reduction(field, plan.result)
+        part = folder / "plan.json.part"
+        said = {"identity": wanted, "packing": plan.packing.to_dict(), "reduction_sha256": sha256}
+        part.write_text(json.dumps(said), encoding="utf-8")
+        sync(part)
+        part.replace(folder / "plan.json")
+        return plan
+
+
+def _begun(folder: Path) -> dict[str, Any] | None:
+    """Return the plan that an earlier process wrote into a folder; None if it got nowhere."""
+    path = folder / "plan.json"
+    if not path.exists() or not (folder / "field").is_dir():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def identity(field: Field) -> dict[str, Any]:
+    """Return what makes two fields in one folder the same."""
+    return {
+        "model": field.card.name,
+        "dim": field.card.dim,
+        "components": field.components,
+        "options": json.loads(json.dumps(dict(field.card.options))),
+        "weights_sha256": field.provenance.get("weights_sha256"),
+        "database_sha256": field.provenance.get("database_sha256"),
+        "precision": field.provenance.get("precision"),
+        "grid": field.grid.to_dict(),
+        "supersample": field.provenance.get("supersample", 1),
+        "region": field.provenance.get("region"),
+    }
