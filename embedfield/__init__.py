@@ -14,8 +14,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from embedfield.advise import advise_grid
     from embedfield.build import build_field
     from embedfield.card import Card
+    from embedfield.certificate import Certificate
     from embedfield.encoders import Encoder
     from embedfield.errors import EmbedfieldError
     from embedfield.evaluate import EncodedField, Evaluator, load
@@ -24,19 +26,24 @@ if TYPE_CHECKING:
     from embedfield.grid import Grid, Window
     from embedfield.models import cards, read_card
     from embedfield.preview import write_preview
+    from embedfield.region import Region
     from embedfield.sample import extract_points
     from embedfield.tables import read_places, write_table
+    from embedfield.verify import verify_field
 
 # Where each public name lives. Nothing is imported before it is used: torch takes seconds.
 _HOMES = {
     "Card": "card",
+    "Certificate": "certificate",
     "EmbedfieldError": "errors",
     "EncodedField": "evaluate",
     "Encoder": "encoders",
     "Evaluator": "evaluate",
     "Field": "field",
     "Grid": "grid",
+    "Region": "region",
     "Window": "grid",
+    "advise_grid": "advise",
     "build_field": "build",
     "cards": "models",
     "extract_points": "sample",
@@ -44,6 +51,7 @@ _HOMES = {
     "open_field": "formats",
     "read_card": "models",
     "read_places": "tables",
+    "verify_field": "verify",
     "write_field": "formats",
     "write_preview": "preview",
     "write_table": "tables",
@@ -51,13 +59,16 @@ _HOMES = {
 
 __all__ = [
     "Card",
+    "Certificate",
     "EmbedfieldError",
     "EncodedField",
     "Encoder",
     "Evaluator",
     "Field",
     "Grid",
+    "Region",
     "Window",
+    "advise_grid",
     "build_field",
     "cards",
     "extract_points",
@@ -65,6 +76,7 @@ __all__ = [
     "open_field",
     "read_card",
     "read_places",
+    "verify_field",
     "write_field",
     "write_preview",
     "write_table",

@@ -49,17 +49,25 @@ def build(
     *,
     model: Name = None,
     card: CardFile = None,
-    res: Annotated[float, typer.Option(help="Side of a pixel, degrees.")],
+    res: Annotated[float, typer.Option(help="Side of a pixel, degrees; metres with a --crs.")],
     bounds: Annotated[
         tuple[float, float, float, float] | None,
         typer.Option(
             metavar="W S E N",
-            help="Area, degrees; W greater than E crosses the antimeridian.",
+            help="Area, in units of the --crs; in degrees W greater than E crosses the antimeridian.",
             show_default="the globe",
         ),
     ] = None,
+    crs: Annotated[str, typer.Option(help="Reference system of the pixels, such as EPSG:3035.")] = "EPSG:4326",
+    region: Annotated[Path | None, typer.Option(help="A vector file; pixels that do not touch it stay empty.")] = None,
+    no_mask: Annotated[bool, typer.Option("--no-mask", help="Of the region take only the bounds.")] = False,
+    supersample: Annotated[int, typer.Option(help="A pixel is the mean of K x K places in it.", metavar="K")] = 1,
     format: Annotated[str, typer.Option(help="cog or zarr.")] = "cog",  # noqa: A002
-    dtype: Annotated[str, typer.Option(help="uint8 (packed, one scale and offset a band) or float32.")] = "uint8",
+    dtype: Annotated[
+        str, typer.Option(help="uint8 or int16 (packed, one scale and offset a band), float16 or float32.")
+    ] = "uint8",
+    zarr_layout: Annotated[str, typer.Option(help="sharded, or flat for readers without shards.")] = "sharded",
+    pca: Annotated[int | None, typer.Option(help="Keep the K strongest principal components.", metavar="K")] = None,
     dims: Dims = None,
     month: Month = None,
     year: Year = None,
@@ -70,19 +78,23 @@ def build(
     precision: Precision = None,
     out_folder: Annotated[Path, typer.Option("--out", help="Folder of the catalogue.")] = Path("catalog"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another field that stands there.")] = False,
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not hold the raster against the model.")] = False,
     offline: Offline = False,
 ) -> None:
-    """Evaluate a model on a grid: a raster, its preview and its STAC item."""
+    """Evaluate a model on a grid: a raster, its preview, its certificate and its STAC item.
+
+    A build that was stopped goes on when the same command is given again.
+    """
     from embedfield.build import build_field
-    from embedfield.places import GLOBE
 
     chosen = _model(model, card)
     with _progress(f"building {model or chosen.name}") as progress:
         field = build_field(
-            chosen, res, bounds=bounds or GLOBE, format=format, dtype=dtype, dims=dims,  # type: ignore[arg-type]
+            chosen, res, bounds=bounds, crs=crs, region=region, mask=not no_mask, supersample=supersample,
+            format=format, dtype=dtype, layout=zarr_layout, pca=pca, dims=dims,  # type: ignore[arg-type]
             weights=weights, database=database, device=device, precision=precision,  # type: ignore[arg-type]
-            out=out_folder, overwrite=overwrite, offline=offline, progress=progress, report=news.print,
-            **_inputs(chosen, month, year, input),
+            out=out_folder, overwrite=overwrite, verify=not no_verify, offline=offline, progress=progress,
+            report=news.print, **_inputs(chosen, month, year, input),
         )  # fmt: skip
     out.print(field.path)
 
@@ -264,8 +276,97 @@ def info(path: Annotated[Path, typer.Argument(metavar="FIELD", help="A raster, o
             out.print(f"{name:<12} {value}")
 
 
+@app.command()
+def verify(
+    path: Annotated[Path, typer.Argument(metavar="FIELD", help="A raster, or the folder of a field.")],
+    *,
+    checksums: Annotated[bool, typer.Option("--checksums", help="Only whether every byte is as written.")] = False,
+    places: Annotated[int, typer.Option(help="How many places are compared.")] = 4096,
+    seed: Annotated[int | None, typer.Option(help="Of the places.", show_default="always the same")] = None,
+    weights: OwnWeights = None,
+    database: OwnDatabase = None,
+    device: Device = "auto",
+    offline: Offline = False,
+) -> None:
+    """Hold a stored field against its model at random places, and keep the certificate."""
+    if checksums:
+        _print_faults(path)
+        return
+    from embedfield.certify import certify
+
+    asked: dict[str, Any] = {} if seed is None else {"seed": seed}
+    with _progress("verifying", "places") as progress:
+        certificate, kept = certify(
+            path, places=places, weights=weights, database=database, device=device, offline=offline, report=news.print,
+            progress=progress, **asked,
+        )  # fmt: skip
+    for line in certificate.lines:
+        news.print(line)
+    out.print(kept)
+
+
+def _print_faults(path: Path) -> None:
+    """Say what is wrong with the files of a field."""
+    from embedfield.errors import FormatError
+    from embedfield.integrity import check_sums
+
+    folder = path if path.is_dir() and path.suffix != ".zarr" else path.parent
+    faults = check_sums(folder)
+    for fault in faults:
+        news.print(fault)
+    if faults:
+        raise FormatError(f"{folder} is damaged in {len(faults)} places. Build it again with --overwrite.")
+    out.print(f"{folder}: every byte is as it was written.")
+
+
+@app.command()
+def advise(
+    *,
+    model: Name = None,
+    card: CardFile = None,
+    bounds: Annotated[
+        tuple[float, float, float, float] | None,
+        typer.Option(metavar="W S E N", help="Area, degrees.", show_default="the globe"),
+    ] = None,
+    tolerance: Annotated[float, typer.Option(help="Mean cosine that is wanted at least.")] = 0.99,
+    res: Annotated[
+        list[float] | None, typer.Option(help="Pixel to try, degrees; may be repeated.", show_default="10 to 0.01")
+    ] = None,
+    dtype: Annotated[list[str] | None, typer.Option(help="Type to try; may be repeated.", show_default="all")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The numbers as JSON.")] = False,
+    dims: Dims = None,
+    month: Month = None,
+    year: Year = None,
+    input: Inputs = None,  # noqa: A002
+    weights: OwnWeights = None,
+    database: OwnDatabase = None,
+    device: Device = "auto",
+    precision: Precision = None,
+    offline: Offline = False,
+) -> None:
+    """Say which grid is fine enough for a model, and what it would cost."""
+    import json
+
+    from embedfield.advise import advise_grid
+    from embedfield.places import GLOBE
+
+    chosen = _model(model, card)
+    with _progress(f"measuring {model or chosen.name}", "grids") as progress:
+        advice = advise_grid(
+            chosen, bounds=bounds or GLOBE, tolerance=tolerance, resolutions=res, dtypes=dtype,  # type: ignore[arg-type]
+            dims=dims, weights=weights, database=database, device=device,
+            precision=precision, offline=offline, report=news.print, progress=progress,  # type: ignore[arg-type]
+            **_inputs(chosen, month, year, input),
+        )  # fmt: skip
+    if as_json:
+        typer.echo(json.dumps(advice.to_dict(), indent=2))
+    else:
+        for line in advice.lines:
+            out.print(line)
+
+
 @contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+def _progress(what: str, unit: str = "pixels") -> Iterator[Callable[[int, int], None]]:
     """Show a bar on a terminal; elsewhere say nothing."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -273,7 +374,7 @@ def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("pixels"),
+        TextColumn(unit),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=news, transient=True, disable=not news.is_terminal) as bar:

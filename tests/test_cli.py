@@ -14,7 +14,10 @@ import geopandas
 import numpy as np
 import pandas as pd
 import pytest
+import rasterio
+import shapely
 import torch
+import xarray as xr
 from conftest import Done
 
 from embedfield.build import build_field
@@ -28,7 +31,10 @@ if TYPE_CHECKING:
 WEIGHTS = Path(__file__).parent / "reference" / "satclip_l40_small.ckpt"
 ID = "xyz-10deg-cog-uint8"
 # What a build says when it is done.
-NEWS = r"\d+ x \d+ pixels x \d+ bands, [0-9.]+ MB, in [0-9.]+ s\n"
+NEWS = (
+    r"Verifying: .*\n\d+ x \d+ pixels x \d+ bands, [0-9.]+ MB, in [0-9.]+ s\n"
+    r"verified at [0-9,]+ places.*\nbilinear +cosine .*\nnearest +cosine .*\nIn mean cosine.*\n"
+)
 PLACES = "name,lon,lat\nZürich,8.54,47.37\nSantiago,-70.66,-33.45\n"
 
 
@@ -136,6 +142,60 @@ def test_build_takes_bounds_format_dtype_precision_and_place(run: Callable[..., 
     assert_built(done, f"mine/xyz/{name}/{name}.zarr")
     item = json.loads((tmp_path / "mine" / "xyz" / name / f"{name}.json").read_text("utf-8"))
     assert item["properties"]["emb:runtime_parameters"]["precision"] == "float32"
+
+
+def test_build_takes_a_reference_system_a_region_and_how_pixels_are_made(
+    run: Callable[..., Done], tmp_path: Path
+) -> None:
+    geopandas.GeoSeries([shapely.Point(10, 50).buffer(2)], crs="EPSG:4326").to_file(tmp_path / "here.geojson")
+    words = ("build", "--model", "sh-l10", "--crs", "epsg:3035", "--res", 20_000, "--region", "here.geojson")
+    done = run(*words, "--supersample", 2, "--pca", 3, "--dtype", "int16", "--no-verify")
+    name = "sh-l10-pca3-ss2-20000m-epsg3035-here-cog-int16"
+    assert (done.code, done.out) == (0, f"catalog/sh-l10/{name}/{name}.tif\n")
+    with rasterio.open(done.out.strip()) as dataset:
+        assert dataset.crs.to_epsg() == 3035
+        assert dataset.res == (20_000, 20_000)
+        assert dataset.dtypes == ("int16",) * 3
+        assert dataset.descriptions == ("sh-l10_pc000", "sh-l10_pc001", "sh-l10_pc002")
+        assert (dataset.read(1)[0, 0], dataset.read(1)[5, 5] == -32768) == (-32768, False)
+    assert not (Path(done.out.strip()).parent / "certificate.json").exists()
+    done = run(*words, "--no-mask", "--format", "zarr", "--zarr-layout", "flat", "--no-verify")
+    with xr.open_zarr(done.out.strip()) as ds:
+        assert bool((ds.embedding != 0).all())
+
+
+def test_verify_prints_what_the_raster_loses_and_keeps_it(run: Callable[..., Done], tmp_path: Path) -> None:
+    raster = run("build", "--model", "xyz", "--res", 10, "--no-verify").out.strip()
+    folder = Path(raster).parent
+    done = run("verify", folder, "--places", 200, "--seed", 5, "--device", "cpu")
+    assert (done.code, done.out) == (0, f"{folder}/certificate.json\n")
+    assert re.search(r"verified at 200 places, 25 more near the poles.*\nbilinear  cosine 0\.99", done.err)
+    kept = json.loads((folder / "certificate.json").read_text())
+    item = json.loads((folder / f"{folder.name}.json").read_text())
+    assert item["properties"]["embedfield:certificate"] == kept["summary"]
+    assert item["properties"]["emb:runtime_parameters"]["device"] == "cpu"
+    assert {"certificate", "certificate-picture"} <= item["assets"].keys()
+    assert run("verify", raster, "--checksums").code == 0
+
+
+def test_verify_of_another_checkpoint_is_refused(run: Callable[..., Done], tmp_path: Path) -> None:
+    words = ("--model", "satclip-l40", "--res", 30, "--weights", WEIGHTS, "--no-verify")
+    raster = run("build", *words).out.strip()
+    checkpoint = torch.load(WEIGHTS, weights_only=True)
+    checkpoint["state_dict"]["model.location.nnet.last_layer.bias"][0] += 1
+    torch.save(checkpoint, tmp_path / "other.ckpt")
+    assert_refused(run("verify", raster, "--weights", "other.ckpt"), "was made with weights of sha256 .*--weights FILE")
+    assert run("verify", raster, "--weights", WEIGHTS, "--places", 50).code == 0
+
+
+def test_advise_prints_a_table_and_the_command_to_give(run: Callable[..., Done]) -> None:
+    words = ("advise", "--model", "xyz", "--res", 10, "--res", 5, "--dtype", "uint8")
+    done = run(*words, "--device", "cpu")
+    assert done.code == 0
+    assert "embedfield build --model xyz --res 10" in done.out
+    told = json.loads(run(*words, "--json").out)
+    assert told["model"] == "xyz"
+    assert_refused(run("advise", "--model", "xyz", "--tolerance", 2), "is no cosine to hold a grid to")
 
 
 def test_build_of_an_alias_with_a_checkpoint_goes_to_the_canonical_name(run: Callable[..., Done]) -> None:
@@ -251,16 +311,15 @@ def test_sample_of_a_model_by_pixels_that_nobody_named_is_a_wrong_use(
     assert not Path("t.csv").exists()
 
 
-def test_a_build_that_is_told_to_end_sweeps_up(tmp_path: Path) -> None:
+def test_a_build_that_is_told_to_end_leaves_what_the_next_goes_on_with(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys; from embedfield import cli; from embedfield.evaluate import Evaluator;"
-        "Evaluator.encode_lattice = lambda *_: os.kill(os.getpid(), signal.SIGTERM);"
+        "import os, signal, sys; from embedfield import cli;"
+        "import embedfield.build; embedfield.build.write_preview = lambda *_: os.kill(os.getpid(), signal.SIGTERM);"
         "sys.argv = ['embedfield', 'build', '--model', 'xyz', '--res', '1', '--out', sys.argv[1]]; cli.main()"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False, timeout=60)
     assert done.returncode == 128 + signal.SIGTERM
-    assert files(tmp_path) == {}
-    assert list((tmp_path / "xyz").glob("*.part")) == []
+    assert [path.name for path in (tmp_path / "xyz").iterdir() if path.is_dir()] == [".xyz-1deg-cog-uint8.build"]
 
 
 def cut_short(folder: Path) -> Path:
@@ -330,7 +389,7 @@ def test_weights_of_another_variant_are_refused(run: Callable[..., Done], tmp_pa
         (("--model", "xyz", "--res", 1, "--bounds", -200, -90, 180, 90), r"within \[-180, 360\]"),
         (("--model", "xyz", "--res", 1, "--bounds", 0, 0, "nan", 10), "not four finite numbers"),
         (("--model", "xyz", "--res", 10, "--format", "png"), "Choose from: cog, zarr"),
-        (("--model", "xyz", "--res", 10, "--dtype", "int16"), "Choose from: uint8, float32"),
+        (("--model", "xyz", "--res", 10, "--dtype", "int8"), "Choose from: uint8, int16, float16, float32"),
         (("--model", "xyz", "--res", 10, "--device", "abacus"), "device='abacus'"),
         (("--model", "xyz", "--res", 10, "--precision", "half"), "precision='half'"),
         (("--model", "geoclip", "--res", 10, "--offline"), "not in the cache.*--weights FILE"),
