@@ -1,6 +1,7 @@
 # make demo   the main job, on real weights, into demo/
 # make test   every check
-# make setup  the environment in .venv, which both use
+# make bench  what storing costs, against what was promised, into build/bench.json
+# make setup  the environment in .venv, which all use
 
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12; do \
   $$name -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo $$name && break; done)
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 INSTALL := pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup demo test lint types fmt clean
+.PHONY: setup demo bench test lint types fmt clean
 
 setup: $(READY)
 
@@ -23,6 +24,9 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)
 	$(BIN)/python pipelines/demo.py
+
+bench: $(READY)
+	$(BIN)/python pipelines/bench.py
 
 test: lint types
 	$(BIN)/python -m pytest

@@ -1,0 +1,321 @@
+"""What storing costs, measured on this machine against what was promised.
+
+    make bench           or: python pipelines/bench.py [--only NAME ...] [--json FILE]
+
+Prints a table and writes the same as JSON, with the machine's name and the
+versions in it. Speeds are the best of five runs: what else the machine does
+can only slow them. GeoCLIP's weights are fetched once; all else is made here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import platform
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from embedfield.card import Card
+from embedfield.field import Field
+from embedfield.formats import SUFFIXES, write_field
+from embedfield.grid import Grid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    import numpy.typing as npt
+
+    from embedfield.evaluate import Evaluator
+    from embedfield.grid import Bounds, Window
+
+Format = Literal["cog", "zarr"]
+# Beside the repository's own files; git does not look there.
+RESULT = Path("build/bench.json")
+PACKAGES = ("embedfield", "numpy", "rasterio", "torch", "zarr")
+# Rows that are compared at a time.
+STRIP = 100
+RUNS = 5
+MEGABYTE = 1e6
+console = Console(soft_wrap=True, highlight=False)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number that was measured, and the one that was promised."""
+
+    name: str
+    """What was measured, in words."""
+    measured: float
+    """In `unit`."""
+    target: float
+    """In `unit`."""
+    unit: str
+    """``bits``, ``MB/s``, …; empty for a ratio."""
+    at_most: bool = True
+    """Whether the target is the largest number that is good; else it is the least."""
+    note: str = ""
+    """What else is worth knowing."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the promise is kept."""
+        return self.measured <= self.target if self.at_most else self.measured >= self.target
+
+
+# Fields. ------------------------------------------------------------------------------------------------------------
+
+
+class Waves(Field):
+    """Smooth waves of 256 bands, computed as they are read at next to no cost."""
+
+    def __init__(self, side: int) -> None:
+        """Spread them over a square of pixels."""
+        self.card = Card(name="waves", title="Waves", dim=256, code="none:None", homepage="https://example.org")
+        self.grid = Grid(west=-90.0, north=84.0, res=0.04, width=side, height=side)
+
+    def read(self, window: Window | None = None) -> npt.NDArray[np.float32]:
+        """Return products of a wave in each direction, (dim, height, width), float32."""
+        window, band = window or self.grid.window, np.arange(self.dim)[:, None]
+        row, col = (np.arange(part.start, part.stop) / 300 for part in (window.rows, window.cols))
+        down, across = np.sin((band % 7 + 1) * row + band), np.cos((band % 5 + 1) * col - band)
+        return down.astype(np.float32)[:, :, None] * across.astype(np.float32)[:, None, :]
+
+
+class Held(Field):
+    """A field in memory."""
+
+    def __init__(self, field: Field) -> None:
+        """Read all of a field."""
+        self.card, self.grid = field.card, field.grid
+        self.values = field.read()
+
+    def read(self, window: Window | None = None) -> npt.NDArray[np.float32]:
+        """Return a view of a window, (dim, height, width), float32."""
+        window = window or self.grid.window
+        return self.values[:, window.rows, window.cols]
+
+
+def satclip_like(folder: Path) -> Evaluator:
+    """Return SatCLIP with 40 harmonic degrees, real in size and random in its numbers, in float32."""
+    import torch
+
+    import embedfield as ef
+
+    random = torch.Generator().manual_seed(0)
+
+    def layer(outputs: int, inputs: int, bound: float) -> tuple[torch.Tensor, torch.Tensor]:
+        weight, bias = ((torch.rand(outputs, size, generator=random) * 2 - 1) * bound for size in (inputs, 1))
+        return weight, bias[:, 0]
+
+    # As SIRENs begin: Sitzmann et al. 2020, arXiv 2006.09661.
+    wide = (6 / 512) ** 0.5
+    layers = {
+        "layers.0": layer(512, 1600, 1 / 1600),
+        "layers.1": layer(512, 512, wide),
+        "last_layer": layer(256, 512, wide),
+    }
+    pairs = {name: dict(zip(("weight", "bias"), pair, strict=True)) for name, pair in layers.items()}
+    state = {
+        f"model.location.nnet.{name}.{part}": found for name, pair in pairs.items() for part, found in pair.items()
+    }
+    path = folder / "random.ckpt"
+    told = {"vision_layers": "moco_vit16", "harmonics_calculation": "analytic"}
+    torch.save({"hyper_parameters": told, "state_dict": state}, path)
+    return ef.load("satclip-l40", path, "cpu", "float32")
+
+
+def geoclip(_: Path) -> Evaluator:
+    """Return GeoCLIP with its released weights."""
+    import embedfield as ef
+
+    return ef.load("geoclip", device="cpu", report=console.print)
+
+
+# Figures. -----------------------------------------------------------------------------------------------------------
+
+
+def size_and_loss(
+    name: str, load: Callable[[Path], Evaluator], bounds: Bounds, bits: float, folder: Path
+) -> list[Figure]:
+    """Return what a model's values cost as uint8 in a COG, and what they lose.
+
+    Args:
+        name: Of the model, for the table.
+        load: Maker of its encoder, given a folder.
+        bounds: West, south, east, north of the region, at 0.1 degrees.
+        bits: How many a value may take.
+        folder: Where to write.
+    """
+    from embedfield.evaluate import EncodedField
+
+    field = Held(EncodedField(load(folder), Grid.from_bounds(0.1, bounds)))
+    with write_field(field, folder / "field.tif") as stored:
+        height, width = field.grid.shape
+        where = f"{width} x {height} px, {field.dim} bands"
+        return [
+            Figure(f"{name}: COG without overviews, a value", bits_of(stored.path), bits, "bits", note=where),
+            Figure(f"{name}: mean cosine loss of packing", cosine_loss(field, stored), 5e-5, "", note=where),
+        ]
+
+
+def bits_of(path: Path) -> float:
+    """Return the bits that a value takes in a GeoTIFF, on average, its overviews and header aside."""
+    import rasterio
+
+    with rasterio.open(path) as dataset:
+        high, wide = dataset.block_shapes[0]
+        names = [
+            f"BLOCK_SIZE_{col}_{row}"
+            for row in range(-(-dataset.height // high))
+            for col in range(-(-dataset.width // wide))
+        ]
+        sizes = [dataset.get_tag_item(name, "TIFF", bidx=band) for band in dataset.indexes for name in names]
+        return float(8 * sum(int(size or 0) for size in sizes) / (dataset.count * dataset.width * dataset.height))
+
+
+def cosine_loss(field: Field, stored: Field) -> float:
+    """Return 1 minus the cosine of a vector and its stored self, the mean over all pixels."""
+    total = 0.0
+    for strip in field.grid.window.tiles(STRIP, field.grid.width):
+        one, other = (found.read(strip).astype(np.float64) for found in (field, stored))
+        lengths = np.linalg.norm(one, axis=0) * np.linalg.norm(other, axis=0)
+        total += float((1 - (one * other).sum(axis=0) / lengths).sum())
+    return total / (field.grid.width * field.grid.height)
+
+
+def write_speed(kind: Format, target: float, folder: Path) -> list[Figure]:
+    """Return how fast floats in memory become a raster: packing, overviews and all.
+
+    Args:
+        kind: Of the raster.
+        target: Megabytes of raw codes a second.
+        folder: Where to write.
+    """
+    field = Held(Waves(1024))
+    seconds, busy = [], []
+    for run in range(RUNS):
+        start, before = time.perf_counter(), time.process_time()
+        write_field(field, folder / f"{run}{SUFFIXES[kind]}").close()
+        seconds.append(time.perf_counter() - start)
+        busy.append(time.process_time() - before)
+    told = f"runs of {', '.join(f'{second:.1f}' for second in seconds)} s; {min(busy):.1f} s of all processors together"
+    name = {"cog": "COG", "zarr": "Zarr"}[kind]
+    speed = field.values.size / MEGABYTE / min(seconds)
+    return [Figure(f"{name}: writing floats as uint8", speed, target, "MB/s", at_most=False, note=told)]
+
+
+def memory(kind: Format, folder: Path) -> list[Figure]:
+    """Return how much more memory four times as large a raster takes, both larger than what one piece may take."""
+    peaks = [apart(peak_of_writing, side, str(folder / f"{side}{SUFFIXES[kind]}")) for side in (2048, 4096)]
+    small, large = (f"{peak / MEGABYTE:,.0f} MB" for peak in peaks)
+    name = {"cog": "COG", "zarr": "Zarr"}[kind]
+    note = f"{small} for 1.1 GB of codes, {large} for 4.3 GB"
+    return [Figure(f"{name}: peak memory of 4 times the size", peaks[1] / peaks[0], 1.2, "", note=note)]
+
+
+def apart[T](task: Callable[..., T], *words: Any) -> T:
+    """Return what a function gives in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(task, *words).result()
+
+
+def peak_of_writing(side: int, path: str) -> int:
+    """Write a raster of a square field, and return the most bytes that this process ever had in memory."""
+    write_field(Waves(side), path).close()
+    status = Path("/proc/self/status")
+    if status.exists():
+        # What `resource` tells there begins with the memory of the process that started this one.
+        return 1024 * int(status.read_text().partition("VmHWM:")[2].split()[0])
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+BENCHES: dict[str, Callable[[Path], list[Figure]]] = {
+    "satclip": functools.partial(size_and_loss, "SatCLIP-like", satclip_like, (-60.0, -60.0, 60.0, 60.0), 2.0),
+    "geoclip": functools.partial(size_and_loss, "GeoCLIP", geoclip, (-10.0, 34.0, 30.0, 74.0), 7.0),
+    "cog-speed": functools.partial(write_speed, "cog", 70.0),
+    "zarr-speed": functools.partial(write_speed, "zarr", 200.0),
+    "cog-memory": functools.partial(memory, "cog"),
+    "zarr-memory": functools.partial(memory, "zarr"),
+}
+
+
+# The table. ---------------------------------------------------------------------------------------------------------
+
+
+def main(words: list[str] | None = None, benches: Mapping[str, Callable[[Path], list[Figure]]] = BENCHES) -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--only", metavar="NAME", nargs="+", choices=benches, help=f"some of: {', '.join(benches)}")
+    parser.add_argument(
+        "--json", metavar="FILE", type=Path, default=RESULT, help=f"where to write; {RESULT} if not said"
+    )
+    said = parser.parse_args(words)
+    found = list(measured({name: benches[name] for name in said.only or benches}))
+    console.print(table(found))
+    said.json.parent.mkdir(parents=True, exist_ok=True)
+    said.json.write_text(json.dumps(report(found), indent=2) + "\n", encoding="utf-8")
+    console.print(f"Written to {said.json}")
+
+
+def measured(benches: Mapping[str, Callable[[Path], list[Figure]]]) -> Iterable[Figure]:
+    """Yield the figures of benches, each in a folder of its own that is removed after."""
+    for name, bench in benches.items():
+        with TemporaryDirectory(prefix=f"bench-{name}-") as folder, console.status(name):
+            start = time.monotonic()
+            yield from bench(Path(folder))
+            console.print(f"[green]{name}[/]: {time.monotonic() - start:.0f} s")
+
+
+def table(figures: Iterable[Figure]) -> Table:
+    """Return figures as a table."""
+    drawn = Table("figure", "target", "measured", "ok", "")
+    for figure in figures:
+        sign = "≤" if figure.at_most else "≥"
+        verdict = "[green]yes[/]" if figure.ok else "[red]no[/]"
+        drawn.add_row(
+            figure.name,
+            f"{sign} {figure.target:g} {figure.unit}".strip(),
+            f"{figure.measured:.3g} {figure.unit}".strip(),
+            verdict,
+            figure.note,
+        )
+    return drawn
+
+
+def report(figures: Iterable[Figure]) -> dict[str, Any]:
+    """Return figures, and what they were measured on, as plain data for JSON."""
+    return {"machine": machine(), "figures": [{**asdict(figure), "ok": figure.ok} for figure in figures]}
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures depend on beside the code."""
+    named = Path("/proc/cpuinfo")
+    lines = named.read_text(encoding="utf-8").splitlines() if named.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "cpu": names[0] if names else platform.processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""The bench's machinery, on figures that take no time."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import rasterio
+from fields import ArrayField
+from rasterio.transform import from_origin
+
+from embedfield.grid import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SCRIPT = Path(__file__).parent.parent / "pipelines" / "bench.py"
+
+
+@pytest.fixture(scope="module")
+def bench() -> Any:
+    """Return the script as a module."""
+    spec = importlib.util.spec_from_file_location("bench", SCRIPT)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["bench"] = module  # where dataclasses look themselves up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def fakes(bench: Any) -> dict[str, Callable[[Path], list[Any]]]:
+    """Return two benches that measure nothing."""
+
+    def good(folder: Path) -> list[Any]:
+        assert folder.is_dir()
+        return [bench.Figure("size", 1.5, 2.0, "bits", note="a note")]
+
+    def bad(_: Path) -> list[Any]:
+        return [bench.Figure("speed", 100.0, 200.0, "MB/s", at_most=False), bench.Figure("loss", 1e-4, 5e-5, "")]
+
+    return {"good": good, "bad": bad}
+
+
+def test_figures_are_printed_and_written(
+    bench: Any, fakes: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.main(["--json", str(tmp_path / "new" / "figures.json")], fakes)
+    found = json.loads((tmp_path / "new" / "figures.json").read_text())
+    assert [(figure["name"], figure["measured"], figure["ok"]) for figure in found["figures"]] == [
+        ("size", 1.5, True),
+        ("speed", 100.0, False),
+        ("loss", 1e-4, False),
+    ]
+    assert found["figures"][0]["note"] == "a note"
+    assert found["machine"]["cores"] >= 1
+    assert found["machine"]["rasterio"] == rasterio.__version__
+    out = capsys.readouterr().out
+    rows = [[cell.strip() for cell in line.split("│")[1:5]] for line in out.splitlines() if line.startswith("│")]
+    assert rows == [
+        ["size", "≤ 2 bits", "1.5 bits", "yes"],
+        ["speed", "≥ 200 MB/s", "100 MB/s", "no"],
+        ["loss", "≤ 5e-05", "0.0001", "no"],
+    ]
+
+
+def test_one_bench_can_be_run_alone(bench: Any, fakes: dict[str, Any], tmp_path: Path) -> None:
+    bench.main(["--only", "good", "--json", str(tmp_path / "figures.json")], fakes)
+    assert len(json.loads((tmp_path / "figures.json").read_text())["figures"]) == 1
+
+
+def test_an_unknown_bench_is_refused(
+    bench: Any, fakes: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        bench.main(["--only", "bda", "--json", str(tmp_path / "figures.json")], fakes)
+    assert "good" in capsys.readouterr().err
+    assert not (tmp_path / "figures.json").exists()
+
+
+def test_bits_are_those_of_the_blocks_of_the_file(bench: Any, tmp_path: Path) -> None:
+    # Not compressed, and of whole blocks: each number takes its own 8 or 16 bits.
+    for dtype, bits in (("uint8", 8), ("int16", 16)):
+        path = tmp_path / f"{dtype}.tif"
+        values = np.random.default_rng(1).integers(0, 100, (3, 256, 512)).astype(dtype)
+        with rasterio.open(
+            path, "w", driver="GTiff", count=3, height=256, width=512, dtype=dtype, tiled=True, blockxsize=128,
+            blockysize=128, interleave="band", crs="EPSG:4326", transform=from_origin(0, 1, 0.1, 0.1),
+        ) as dataset:  # fmt: skip
+            dataset.write(values)
+        assert bench.bits_of(path) == bits
+
+
+def test_the_cosine_loss_is_a_mean_over_pixels(bench: Any) -> None:
+    one = np.ones((2, 300, 4), dtype=np.float32)
+    other = one.copy()
+    # A quarter of the pixels is turned by 45 degrees; length does not count.
+    other[:, :, 1] = np.array([[3], [0]])
+    assert bench.cosine_loss(ArrayField(one), ArrayField(one)) == pytest.approx(0, abs=1e-15)
+    assert bench.cosine_loss(ArrayField(one), ArrayField(other)) == pytest.approx((1 - 0.5**0.5) / 4)
+
+
+def test_a_window_of_the_waves_is_that_part_of_them(bench: Any) -> None:
+    waves = bench.Waves(300)
+    held = bench.Held(waves)
+    window = Window(17, 200, 30, 40)
+    np.testing.assert_array_equal(waves.read(window), held.values[:, window.rows, window.cols])
+    np.testing.assert_array_equal(held.read(window), waves.read(window))
+    assert 0.5 < abs(held.values).max() <= 1
+
+
+def test_memory_is_measured_in_a_process_of_its_own(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    assert bench.apart(os.getpid) != os.getpid()
+    peak = bench.apart(bench.peak_of_writing, 64, str(tmp_path / "field.tif"))
+    assert (tmp_path / "field.tif").exists()
+    # Python with numpy and GDAL, and a field of a few megabytes.
+    assert 50e6 < peak < 1e9
