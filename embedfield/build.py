@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from contextlib import contextmanager
@@ -23,15 +24,16 @@ from embedfield.errors import (
     PackingError,
     StorageError,
 )
-from embedfield.evaluate import EncodedField, Precision, load
+from embedfield.evaluate import EncodedField, Precision, check_centres, load
 from embedfield.formats import SUFFIXES, check_layout, open_field, write_raster
-from embedfield.formats.journal import Journal, Work, sync
+from embedfield.formats.journal import Journal, Work
 from embedfield.formats.packing import DTYPES, Dtype
 from embedfield.grid import Grid
-from embedfield.integrity import SUMS, write_sums
+from embedfield.integrity import SUMS, sync, write_sums
 from embedfield.places import GLOBE
 from embedfield.plan import Plan, identity
 from embedfield.preview import write_preview
+from embedfield.reduce import check_components
 from embedfield.region import Region
 from embedfield.stac import add_to_catalog, check_catalog, is_entered
 from embedfield.verify import verify_field
@@ -139,6 +141,9 @@ def build_field(
     region = Region.read(region) if isinstance(region, str | Path) else region
     grid = _grid(res, bounds, crs, region)
     card = models.asked(model, inputs, dims)
+    check_centres(supersample)
+    if pca is not None:
+        check_components(pca, card)
     out = _local_folder(out)
     wishes = {**inputs, **_given(dims=dims, pca=pca, ss=supersample if supersample != 1 else None)}
     area = _area(bounds, region, mask=mask)
@@ -152,34 +157,48 @@ def build_field(
     field = EncodedField(evaluator, grid, supersample=supersample, region=region if mask else None)
     with _storage_errors(folder), _held(folder):
         if folder.exists() and not _must_replace(folder, field, pca, overwrite=overwrite):
-            return _found(out, folder, evaluator, report)
-        begun = time.monotonic()
+            return _found(out, folder, evaluator.device.type, report)
         plan = _plan(folder, field, dtype, pca, overwrite=overwrite)
-        if plan.resumed:
-            report(f"Going on with the build that was begun in {plan.folder}.")
-        with _written(plan, f"{folder.name}{SUFFIXES[format]}", layout, progress) as written:
-            write_preview(written, plan.result / "preview.png")
-            certificate = _certified(written, evaluator, plan.result, report) if verify else None
-        write_sums(plan.result)
-        _put_in_place(plan, folder)
-        seconds = time.monotonic() - begun
-        run = {"device": str(evaluator.device), "seconds": round(seconds, 1)} | (
-            {"resumed": True} if plan.resumed else {}
-        )
-        stored = open_field(folder)
-        item = add_to_catalog(out, stored, run)
-        for line in (f"{_summary(stored, item)}, in {seconds:.1f} s", *(certificate.lines if certificate else ())):
-            report(line)
-        return stored
+        asked = evaluator if verify else None
+        return _finish(plan, out, folder, format, layout=layout, evaluator=asked, progress=progress, report=report)
 
 
-def _found(out: Path, folder: Path, evaluator: Evaluator, report: Callable[[str], None]) -> StoredField:
+def _finish(
+    plan: Plan,
+    out: Path,
+    folder: Path,
+    format: Format,  # noqa: A002
+    *,
+    layout: Layout,
+    evaluator: Evaluator | None,
+    progress: Callable[[int, int], None] | None,
+    report: Callable[[str], None],
+) -> StoredField:
+    """Do what is left of a build; None as the evaluator leaves the field without a certificate."""
+    begun = time.monotonic()
+    if plan.resumed:
+        report(f"Going on with the build that was begun in {plan.folder}.")
+    with _written(plan, f"{folder.name}{SUFFIXES[format]}", layout, progress) as written:
+        write_preview(written, plan.result / "preview.png")
+        verdict = _certified(written, evaluator, plan.result, report).lines if evaluator else []
+    write_sums(plan.result)
+    _put_in_place(plan, folder)
+    seconds = time.monotonic() - begun
+    stored = open_field(folder)
+    run = {"device": plan.device, "seconds": round(seconds, 1)} | ({"resumed": True} if plan.resumed else {})
+    item = add_to_catalog(out, stored, run)
+    for line in (f"{_summary(stored, item)}, in {seconds:.1f} s", *verdict):
+        report(line)
+    return stored
+
+
+def _found(out: Path, folder: Path, device: str, report: Callable[[str], None]) -> StoredField:
     """Open a field that is there already, and finish what a build that was killed at its very end left to do."""
     stored = open_field(folder)
     if not (_work_folder(folder) / "field").exists():
         shutil.rmtree(_work_folder(folder), ignore_errors=True)
     if not is_entered(out, stored):
-        add_to_catalog(out, stored, {"device": str(evaluator.device)})
+        add_to_catalog(out, stored, {"device": device})
     report(f"{folder} is there already, and the same.")
     return stored
 
@@ -208,21 +227,20 @@ def _area(bounds: Bounds | None, region: Region | None, *, mask: bool) -> str | 
     """Return the name of what is built; None where only its bounds tell."""
     if bounds is not None or (region is not None and not mask):
         return None
-    return region.name if region else ""
+    # A part of a folder's name, whatever a file is called.
+    return re.sub(r"[^\w.]+", "-", region.name).strip("-.") or "region" if region else ""
 
 
 def _plan(folder: Path, field: EncodedField, dtype: Dtype, pca: int | None, *, overwrite: bool) -> Plan:
     """Return the plan of a field's build: begun earlier, or now."""
-    # Another version or kind of device computes other last bits.
-    run = {"device": field.evaluator.device.type} | {name: field.provenance[name] for name in ("embedfield", "torch")}
-    work = _work_folder(folder)
+    work, device = _work_folder(folder), field.evaluator.device.type
     try:
-        return Plan.open(work, field, dtype, pca, run)
+        return Plan.open(work, field, dtype, pca, device)
     except OutputExistsError:
         if not overwrite:
             raise
     shutil.rmtree(work)
-    return Plan.open(work, field, dtype, pca, run)
+    return Plan.open(work, field, dtype, pca, device)
 
 
 def _work_folder(folder: Path) -> Path:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from embedfield.fidelity import plain
+from embedfield.integrity import placed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     import numpy.typing as npt
@@ -266,8 +267,8 @@ def write_certificate(certificate: Certificate, folder: Path) -> None:
     text = json.dumps(certificate.to_dict(), indent=2, ensure_ascii=False)
     # A line for each group of numbers, not for each number: dimensions may be thousands.
     text = NUMBERS.sub(lambda found: f"{found[1]}{' '.join(found[2].split())}{found[3]}", text)
-    _placed(folder / FILE, lambda part: part.write_text(f"{text}\n", encoding="utf-8"))
-    _placed(folder / PICTURE, lambda part: draw(certificate, part))
+    placed(folder / FILE, lambda part: part.write_text(f"{text}\n", encoding="utf-8"))
+    placed(folder / PICTURE, lambda part: draw(certificate, part))
 
 
 def draw(certificate: Certificate, path: Path) -> None:
@@ -360,12 +361,3 @@ def _draw_losses(certificate: Certificate, axes: Axes) -> None:
     axes.grid(color=FAINT)
     axes.set_title("How much, and to what", pad=46, **HEADING)
     axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=2, frameon=False, borderaxespad=0.2)
-
-
-def _placed(path: Path, write: Callable[[Path], object]) -> None:
-    part = path.with_name(f".{path.name}.part")
-    try:
-        write(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -157,6 +157,19 @@ class Evaluator:
         return found
 
 
+def check_centres(supersample: int) -> None:
+    """Refuse what is no number of centres along a side of a pixel.
+
+    Raises:
+        GridError: If it is so.
+    """
+    if not isinstance(supersample, int) or isinstance(supersample, bool) or not 1 <= supersample <= MOST_CENTRES:
+        raise GridError(
+            f"supersample={supersample!r} is no number of centres along a side of a pixel. "
+            f"Give a whole number from 1 to {MOST_CENTRES}."
+        )
+
+
 class EncodedField(Field):
     """A field that is computed as it is read: exact everywhere."""
 
@@ -178,11 +191,7 @@ class EncodedField(Field):
         Raises:
             GridError: If supersample is no such number.
         """
-        if not isinstance(supersample, int) or isinstance(supersample, bool) or not 1 <= supersample <= MOST_CENTRES:
-            raise GridError(
-                f"supersample={supersample!r} is no number of centres along a side of a pixel. "
-                f"Give a whole number from 1 to {MOST_CENTRES}."
-            )
+        check_centres(supersample)
         self.evaluator = evaluator
         self.card = evaluator.card
         self.grid = grid

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 from embedfield.errors import FormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 # Digests of all files of a field, as ``sha256sum --check`` reads them.
@@ -26,9 +27,7 @@ def multihash(path: Path) -> str:
 def write_sums(folder: Path) -> None:
     """Write the digests of all files of a field beside them."""
     lines = [f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in _files(folder)]
-    part = folder / f".{SUMS}.part"
-    part.write_text("".join(lines), encoding="utf-8")
-    part.replace(folder / SUMS)
+    placed(folder / SUMS, lambda part: part.write_text("".join(lines), encoding="utf-8"))
 
 
 def check_sums(folder: Path) -> list[str]:
@@ -101,3 +100,27 @@ def _all(folder: Path) -> Iterator[Path]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def placed(path: Path, write: Callable[[Path], object]) -> Path:
+    """Write under a temporary name, then rename: a file that is there is whole."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        write(part)
+        sync(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def sync(path: Path) -> None:
+    """Wait until a file is on the disk, and its name too."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+    if hasattr(os, "O_DIRECTORY"):  # elsewhere a folder cannot be waited for
+        folder = os.open(path.parent, os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from embedfield.errors import OutputExistsError
 from embedfield.formats import keep_reduction
-from embedfield.formats.journal import sync
 from embedfield.formats.packing import Packing
 from embedfield.formats.stored import REDUCTION
+from embedfield.integrity import placed
 from embedfield.reduce import ReducedField, Reduction
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from embedfield.field import Field
@@ -32,6 +31,8 @@ class Plan:
     folder: Path
     field: Field
     packing: Packing
+    device: str
+    """Kind of device that computes it, such as ``cpu``."""
     resumed: bool
     """Whether an earlier process began it."""
 
@@ -41,7 +42,7 @@ class Plan:
         return self.folder / "field"
 
     @classmethod
-    def open(cls, folder: Path, field: Field, dtype: Dtype, pca: int | None, run: Mapping[str, Any]) -> Plan:
+    def open(cls, folder: Path, field: Field, dtype: Dtype, pca: int | None, device: str) -> Plan:
         """Return the plan of a folder; make one if there is none.
 
         Args:
@@ -49,14 +50,15 @@ class Plan:
             field: What is built, whole vectors.
             dtype: How numbers are stored.
             pca: How many principal components are kept; None for the vectors themselves.
-            run: What else must stay the same for the result to be the same
-                bytes: versions, device.
+            device: Kind of device that computes, such as ``cpu``.
 
         Raises:
             OutputExistsError: If the build that was begun there is another.
             PackingError: If the dtype cannot hold the field, or it has no such components.
         """
-        wanted = json.loads(json.dumps({**identity(field), "components": pca, **run}))
+        # Another version or kind of device computes other last bits.
+        versions = {name: field.provenance.get(name) for name in ("embedfield", "torch")}
+        wanted = json.loads(json.dumps({**identity(field), "components": pca, **versions, "device": device}))
         begun = _begun(folder)
         if begun is None:
             shutil.rmtree(folder, ignore_errors=True)  # without a plan nothing can be used
@@ -69,7 +71,7 @@ class Plan:
                 )
         if pca is not None:
             field = ReducedField(field, Reduction.read(folder / "field" / REDUCTION, begun["reduction_sha256"]))
-        return cls(folder, field, Packing.from_dict(begun["packing"]), resumed=True)
+        return cls(folder, field, Packing.from_dict(begun["packing"]), device, resumed=True)
 
     @classmethod
     def _begin(cls, folder: Path, field: Field, dtype: Dtype, pca: int | None, wanted: dict[str, Any]) -> Plan:
@@ -78,14 +80,11 @@ class Plan:
         if pca is not None:
             field = ReducedField(field, Reduction.measure(field, pca))
             sha256 = field.reduction.to_dict()["sha256"]
-        plan = cls(folder, field, Packing.measure(field, dtype), resumed=False)
+        plan = cls(folder, field, Packing.measure(field, dtype), wanted["device"], resumed=False)
         plan.result.mkdir(parents=True)
         keep_reduction(field, plan.result)
-        part = folder / "plan.json.part"
-        said = {"identity": wanted, "packing": plan.packing.to_dict(), "reduction_sha256": sha256}
-        part.write_text(json.dumps(said), encoding="utf-8")
-        sync(part)
-        part.replace(folder / "plan.json")
+        said = json.dumps({"identity": wanted, "packing": plan.packing.to_dict(), "reduction_sha256": sha256})
+        placed(folder / "plan.json", lambda part: part.write_text(said, encoding="utf-8"))
         return plan
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from embedfield.card import Card
     from embedfield.field import Method
     from embedfield.grid import Window
 
@@ -67,11 +68,7 @@ class Reduction:
         Raises:
             PackingError: If a field's vectors have no k components.
         """
-        if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= field.dim:
-            raise PackingError(
-                f"pca={k!r} is no number of components: {field.card.name} has {field.dim} dimensions. "
-                f"Give a whole number from 1 to {field.dim}."
-            )
+        check_components(k, field.card)
         values = field.at(field.places(SAMPLE))
         values = values[~np.isnan(values).any(axis=1)]
         if len(values) <= k:
@@ -125,6 +122,19 @@ class Reduction:
             "explained": [float(f"{share:.6g}") for share in self.explained],
             "sha256": hashlib.sha256(self.to_bytes()).hexdigest(),
         }
+
+
+def check_components(k: int, card: Card) -> None:
+    """Refuse a number of components that a model's vectors do not have.
+
+    Raises:
+        PackingError: If it is so.
+    """
+    if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= card.dim:
+        raise PackingError(
+            f"pca={k!r} is no number of components: {card.name} has {card.dim} dimensions. "
+            f"Give a whole number from 1 to {card.dim}."
+        )
 
 
 class ReducedField(Field):

@@ -16,7 +16,7 @@ from filelock import FileLock
 from pystac.stac_io import DefaultStacIO
 
 from embedfield.errors import FormatError
-from embedfield.integrity import SUMS, multihash, size
+from embedfield.integrity import SUMS, multihash, placed, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -209,10 +209,8 @@ class _Folder(DefaultStacIO):
 
     def write_text_to_href(self, href: str, txt: str) -> None:
         path = self.root / href.removeprefix(ROOT)
-        part = path.with_name(f"{path.name}.part")
-        part.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(txt, encoding="utf-8")
-        part.replace(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        placed(path, lambda part: part.write_text(txt, encoding="utf-8"))
 
 
 @contextmanager
@@ -343,7 +341,7 @@ def _reduction(field: StoredField) -> dict[str, Any]:
         return {}
     said = field.reduction.to_dict()
     return {
-        "emb:postprocessing": [{"format": "text", "expression": said["method"]}],
+        "emb:postprocessing": {"format": "text", "expression": said["method"]},
         "embedfield:explained_variance": said["explained"],
     }
 

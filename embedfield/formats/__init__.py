@@ -13,6 +13,7 @@ from embedfield.formats.geozarr import Layout, ZarrField, write_zarr
 from embedfield.formats.journal import Journal, Work
 from embedfield.formats.packing import Dtype, Packing
 from embedfield.formats.stored import REDUCTION
+from embedfield.integrity import placed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -154,6 +155,5 @@ def check_layout(suffix: str, layout: str) -> None:
 def keep_reduction(field: Field, folder: Path) -> None:
     """Put the way back from components to vectors beside a field that holds components."""
     if field.reduction:
-        part = folder / f".{REDUCTION}.part"
-        part.write_bytes(field.reduction.to_bytes())
-        part.replace(folder / REDUCTION)
+        data = field.reduction.to_bytes()
+        placed(folder / REDUCTION, lambda part: part.write_bytes(data))

@@ -16,7 +16,6 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from rasterio.io import MemoryFile
 
 from embedfield.errors import FormatError
-from embedfield.formats.journal import placed
 from embedfield.formats.packing import packed
 from embedfield.formats.stored import (
     HEADER,
@@ -28,6 +27,7 @@ from embedfield.formats.stored import (
 )
 from embedfield.formats.vrt import BLOCKSIZE, Vrt, memory_name
 from embedfield.grid import Window
+from embedfield.integrity import placed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,11 +18,11 @@ from zarr.errors import GroupNotFoundError, ZarrUserWarning
 from zarr.storage import LocalStore
 
 from embedfield.errors import FormatError
-from embedfield.formats.journal import placed
 from embedfield.formats.packing import LEVELS, packed
 from embedfield.formats.stored import HEADER, StoredField, check_bands, grid_of, header_of, packing_of
 from embedfield.formats.vrt import Vrt
 from embedfield.grid import Window
+from embedfield.integrity import placed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

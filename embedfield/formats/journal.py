@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
+from embedfield.integrity import sync
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -149,26 +151,3 @@ class Journal:
 def _row_bytes(codes: npt.NDArray[Any]) -> int:
     dim, _, width = codes.shape
     return int(dim * width * codes.itemsize)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file is on the disk, and its name too."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-    if hasattr(os, "O_DIRECTORY"):  # elsewhere a folder cannot be waited for
-        folder = os.open(path.parent, os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def placed(path: Path, write: Callable[[Path], object]) -> Path:
-    """Write under a temporary name, then rename: a file that is there is whole."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        write(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
