@@ -167,7 +167,7 @@ def test_without_reading_ahead_the_first_point_pays_for_the_places_of_the_blocks
 ) -> None:
     _, asked = over_the_network
     assert asked["plain-open"] <= 4
-    assert asked["plain-point"] - asked["plain-open"] <= 5
+    assert asked["plain-point"] - asked["plain-open"] <= 4
     assert asked["plain-points"] - asked["plain-point"] == 1
     assert asked["plain-overview"] - asked["plain-open"] <= 11
 
