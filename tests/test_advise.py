@@ -14,7 +14,8 @@ import torch
 from references import REFERENCE
 
 from embedfield import advise as advising
-from embedfield.advise import LADDER, Advice, advise_grid, bytes_text, time_text
+from embedfield.advice import Advice, bytes_text, time_text
+from embedfield.advise import LADDER, advise_grid
 from embedfield.encoders.analytic import Analytic
 from embedfield.encoders.positional import UnitVector
 from embedfield.errors import GridError, InputsError, PackingError, PlacesError, UnknownModelError
