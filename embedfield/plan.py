@@ -89,11 +89,14 @@ class Plan:
 
 
 def _begun(folder: Path) -> dict[str, Any] | None:
-    """Return the plan that an earlier process wrote into a folder; None if it got nowhere."""
+    """Return the plan that an earlier process wrote into a folder; None if it got nowhere, or the file is damaged."""
     path = folder / "plan.json"
     if not path.exists() or not (folder / "field").is_dir():
         return None
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
     return found
 
 

@@ -14,6 +14,8 @@ import pystac
 import pytest
 from interrupted import KINDS
 
+from embedfield.formats.journal import Journal
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -102,3 +104,30 @@ def test_a_whole_build_killed_at_random_moments_ends_in_the_same_bytes(tmp_path:
     assert not any(name.startswith("sh-l10/.") for name in killed)
     items = list(pystac.Catalog.from_file(str(tmp_path / "killed" / "catalog.json")).get_items(recursive=True))
     assert [item.id for item in items] == [next((tmp_path / "whole" / "sh-l10").glob("sh-*")).name]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("loss", ["cut", "gone"])
+def test_a_unit_whose_file_was_lost_is_written_again(tmp_path: Path, kind: str, loss: str) -> None:
+    assert run(kind, tmp_path / "whole", "never")
+    whole = contents(tmp_path / "whole" / "field")
+    units = [name for name in whole if "embedding/c/" in name or name.endswith(".tif")]
+    for name in units[:: max(1, len(units) // 5)]:
+        path = tmp_path / "whole" / "field" / name
+        path.unlink() if loss == "gone" else path.write_bytes(whole[name][:-3])
+    assert run(kind, tmp_path / "whole", "never")
+    assert contents(tmp_path / "whole" / "field") == whole
+
+
+@pytest.mark.parametrize("tail", [b"{", b'{"unit": "0-0-0", "satur', b"\0" * 512, b"[1]\n", b"\xff\xfe\n"])
+def test_what_a_journal_did_not_finish_is_cut_off(tmp_path: Path, tail: bytes) -> None:
+    journal = Journal(tmp_path / "journal")
+    journal.add("a")
+    path = tmp_path / "journal" / "journal.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole + tail)
+    again = Journal(tmp_path / "journal")
+    assert path.read_bytes() == whole
+    assert again.done("a")
+    again.add("b")
+    assert Journal(tmp_path / "journal").done("b")

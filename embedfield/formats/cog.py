@@ -156,7 +156,7 @@ def _stored(packing: Packing) -> str:
 def _write_tile(work: Work, tile: Window, path: Path) -> int:
     """Write one file, if it is not there already, and return how many of its values saturated."""
     unit, packing = path.name, work.packing
-    done = work.journal.done(unit)
+    done = work.journal.done(unit, path)
     if done:
         work.progress(tile.width * tile.height)
         return done["saturated"]

@@ -122,17 +122,19 @@ def write_zarr(work: Work, path: Path, layout: Layout = "sharded") -> Path:
         work.journal.add(path.name)
     with ThreadPoolExecutor(1) as writer:
         pyramid = _Pyramid(work, path, levels, writer)
-        saturated = pyramid.write(len(levels) - 1, 0, 0)[1]
+        pyramid.write(len(levels) - 1, 0, 0)
         pyramid.finish()
     for left in path.rglob("*.partial"):  # of a process that was killed
         left.unlink()
     for level in levels:
         group = zarr.open_group(LocalStore(path / level.name), mode="r+", zarr_format=3)
-        own = {HEADER: header_of(field, packing, saturated), **_multiscales(levels)} if level.factor == 1 else {}
+        own = (
+            {HEADER: header_of(field, packing, pyramid.saturated), **_multiscales(levels)} if level.factor == 1 else {}
+        )
         group.attrs.put(_attributes(field, level, packing) | own)
     _consolidate(path)
     if layout == "flat":
-        vrt = Vrt(field, packing, saturated, field.grid.window)
+        vrt = Vrt(field, packing, pyramid.saturated, field.grid.window)
         vrt.add_files([f"{path.name}/{level.name}/embedding".replace("//", "/") for level in levels])
         placed(path.with_name(f"{path.name}.vrt"), lambda part: part.write_text(vrt.text(), encoding="utf-8"))
     return path
@@ -196,7 +198,7 @@ class _Pyramid:
 
     def __init__(self, work: Work, path: Path, levels: list[_Level], writer: ThreadPoolExecutor) -> None:
         self.work, self.writer, self.pending = work, writer, deque[Future[None]]()
-        self.broken = False
+        self.broken, self.saturated = False, 0
         self.shapes = [level.shape for level in levels]
         self.folders = [path / level.name / "embedding" for level in levels]
         self.arrays = [
@@ -204,25 +206,20 @@ class _Pyramid:
             for folder in self.folders
         ]
 
-    def write(self, level: int, row: int, col: int) -> tuple[npt.NDArray[Any] | None, int]:
-        """Write a shard and all below it.
-
-        Returns:
-            Its codes (dim, height, width), None if it was there already; and
-            how many values saturated below it.
-        """
+    def write(self, level: int, row: int, col: int) -> npt.NDArray[Any] | None:
+        """Write a shard and all below it; return its codes (dim, height, width), None if it was there already."""
         unit, window = f"{level}-{row}-{col}", self._window(level, row, col)
-        done = self.work.journal.done(unit)
+        done = self.work.journal.done(unit, *self._files(level, window))
         if done:
-            self.work.progress(self._pixels(level, window))
-            return None, done["saturated"]
+            self._look_below(level, window, done["saturated"])
+            return None
         codes = np.empty((self.work.field.dim, window.height, window.width), dtype=self.work.packing.dtype)
-        saturated = (self._gather if level else self._compute)(codes, level, window)
+        saturated = self._gather(codes, level, window) if level else self._compute(codes, window)
         # The next shard is computed while this one is compressed and written; one by one, so that a shard is
         # entered after all below it.
         self.finish(QUEUE)
         self.pending.append(self.writer.submit(self._store, unit, codes, level, window, saturated))
-        return codes, saturated
+        return codes
 
     def _store(self, unit: str, codes: npt.NDArray[Any], level: int, window: Window, saturated: int) -> None:
         if self.broken:
@@ -246,38 +243,39 @@ class _Pyramid:
         top, left = row * SHARD, col * SHARD
         return Window(left, top, min(SHARD, width - left), min(SHARD, height - top))
 
-    def _pixels(self, level: int, window: Window) -> int:
-        """Return how many of the field's own pixels lie below a window of a level."""
-        height, width = self.shapes[0]
-        factor = 1 << level
-        rows: int = min(height, window.rows.stop * factor) - window.rows.start * factor
-        cols: int = min(width, window.cols.stop * factor) - window.cols.start * factor
-        return rows * cols
+    def _below(self, level: int, window: Window) -> Iterator[tuple[Window, int, int]]:
+        """Yield the quarters of a shard of a coarser level, and row and column of the shard below that each is of."""
+        half = SHARD // 2
+        for part in Window(0, 0, window.width, window.height).tiles(half, half) if level else ():
+            yield part, (window.row_off + part.row_off) // half, (window.col_off + part.col_off) // half
 
-    def _compute(self, codes: npt.NDArray[Any], _: int, window: Window) -> int:
-        """Set the codes of a shard of the field itself."""
+    def _look_below(self, level: int, window: Window, saturated: int) -> None:
+        """Go on below a shard that was there already; one of the field itself is counted."""
+        for _, row, col in self._below(level, window):
+            self.write(level - 1, row, col)
+        if not level:
+            self.saturated += saturated
+            self.work.progress(window.width * window.height)
+
+    def _compute(self, codes: npt.NDArray[Any], window: Window) -> int:
+        """Set the codes of a shard of the field itself; return how many of its values saturated."""
         saturated = 0
         for strip, block, outside in packed(self.work.field, window, self.work.packing):
             codes[:, strip.row_off - window.row_off :][:, : strip.height] = block
             saturated += outside
             self.work.progress(strip.width * strip.height)
+        self.saturated += saturated
         return saturated
 
     def _gather(self, codes: npt.NDArray[Any], level: int, window: Window) -> int:
-        """Set the codes of a shard of a coarser level from the four below it."""
-        half, saturated = SHARD // 2, 0
-        for part in Window(0, 0, window.width, window.height).tiles(half, half):
-            row, col = (
-                (2 * window.row_off + 2 * part.row_off) // SHARD,
-                (2 * window.col_off + 2 * part.col_off) // SHARD,
-            )
-            below, outside = self.write(level - 1, row, col)
+        """Set the codes of a shard of a coarser level from the four below it, none of whose values can saturate."""
+        for part, row, col in self._below(level, window):
+            below = self.write(level - 1, row, col)
             if below is None:
                 there = self._window(level - 1, row, col)
                 below = np.asarray(self.arrays[level - 1][:, there.rows, there.cols])
             codes[:, part.rows, part.cols] = self.work.packing.halved(below)
-            saturated += outside
-        return saturated
+        return 0
 
     def _files(self, level: int, window: Window) -> Iterator[Path]:
         """Yield the files that hold a shard."""

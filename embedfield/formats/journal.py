@@ -13,7 +13,7 @@ import numpy as np
 from embedfield.integrity import sync
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     import numpy.typing as npt
@@ -45,6 +45,8 @@ class Entry(TypedDict, total=False):
     unit: str
     saturated: int
     """How many of its values lay outside their range."""
+    bytes: int
+    """Size of its files."""
     rows: int
     """How many of its rows are kept, while it is not whole."""
 
@@ -71,12 +73,11 @@ class Journal:
         whole = 0
         for line in lines:
             try:
-                entry = json.loads(line)
-            except ValueError:
+                self._take(json.loads(line))
+            except (ValueError, KeyError, TypeError):
                 break
             if not line.endswith(b"\n"):
                 break
-            self._take(entry)
             whole += len(line)
         if lines:
             os.truncate(self._path, whole)
@@ -86,10 +87,12 @@ class Journal:
             self._kept.setdefault(entry["unit"], []).append(entry)
         else:
             self._done[entry["unit"]] = entry
+            self._kept.pop(entry["unit"], None)  # its rows are not kept any longer
 
-    def done(self, unit: str) -> Entry | None:
-        """Return what is known of a unit that is whole; None if it is not."""
-        return self._done.get(unit)
+    def done(self, unit: str, *paths: Path) -> Entry | None:
+        """Return what is known of a unit that is whole, its files as large as they were; None if it is not."""
+        entry = self._done.get(unit)
+        return entry if entry and entry["bytes"] == _bytes(paths) else None
 
     def add(self, unit: str, *paths: Path, saturated: int = 0) -> None:
         """Enter a unit as whole.
@@ -102,7 +105,7 @@ class Journal:
         for path in paths:
             if path.exists():
                 sync(path)
-        self._enter({"unit": unit, "saturated": saturated})
+        self._enter({"unit": unit, "saturated": saturated, "bytes": _bytes(paths)})
         self._scratch(unit).unlink(missing_ok=True)
 
     def _enter(self, entry: Entry) -> None:
@@ -137,15 +140,22 @@ class Journal:
     def restore(self, unit: str, codes: npt.NDArray[Any]) -> tuple[int, int]:
         """Set the rows of a unit that were kept; return how many they are, and how many of their values saturated."""
         kept, start = self._kept.get(unit, []), 0
+        path = self._scratch(unit)
+        if kept and (not path.exists() or path.stat().st_size < kept[-1]["rows"] * _row_bytes(codes)):
+            kept = self._kept[unit] = []
         for entry in kept:
             strip = codes[:, start : entry["rows"]]
-            data = np.fromfile(self._scratch(unit), codes.dtype, count=strip.size, offset=start * _row_bytes(codes))
+            data = np.fromfile(path, codes.dtype, count=strip.size, offset=start * _row_bytes(codes))
             strip[...] = data.reshape(strip.shape)
             start = entry["rows"]
         return start, kept[-1]["saturated"] if kept else 0
 
     def _scratch(self, unit: str) -> Path:
         return self.folder / f"{unit}.rows"
+
+
+def _bytes(paths: Iterable[Path]) -> int:
+    return sum(path.stat().st_size for path in paths if path.exists())
 
 
 def _row_bytes(codes: npt.NDArray[Any]) -> int:
