@@ -226,11 +226,14 @@ class _Pyramid:
             return
         # Until it is whole: what waits behind it must not be entered if it never is.
         self.broken = True
+        files = list(self._files(level, window))
+        for path in files:  # zarr would read one that is damaged, to write a part of it
+            path.unlink(missing_ok=True)
         # A shard without any value is left out. Of others every chunk is written: zarr need not look into each.
         empty = np.isnan(codes).all() if codes.dtype.kind == "f" else (codes == self.work.packing.nodata).all()
         if not empty:
             self.arrays[level][:, window.rows, window.cols] = codes
-        self.work.journal.add(unit, *self._files(level, window), saturated=saturated)
+        self.work.journal.add(unit, *files, saturated=saturated)
         self.broken = False
 
     def finish(self, left: int = 0) -> None:
