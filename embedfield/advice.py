@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from embedfield.certificate import cosine_text, loss_text, number_text
+from embedfield.certificate import NEAR, cosine_text, counted, loss_text, number_text, rmse_text
 from embedfield.fidelity import plain
+from embedfield.formats.packing import DTYPES
 from embedfield.places import GLOBE
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 # The ways to read a raster, the better first.
 READINGS: tuple[Method, ...] = ("bilinear", "nearest")
+# Standard errors by which a mean may be off.
+SURE = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +53,8 @@ class Rung:
     """The ways to store it; without those that cannot hold the model's values."""
 
     def best(self, reading: Method, tolerance: float) -> Option | None:
-        """Return the smallest way to store it that has a mean cosine of at least the tolerance; None if none has."""
-        fit = [option for option in self.options.values() if option.readings[reading].cosine >= tolerance]
+        """Return the smallest way to store it whose mean cosine is surely at least the tolerance; None if none is."""
+        fit = [option for option in self.options.values() if within(option.readings[reading], tolerance)]
         return min(fit, key=lambda option: option.size_bytes, default=None)
 
 
@@ -100,7 +103,7 @@ class Advice:
         """The advice as text: a table, what packing costs, and what to do."""
         area = "the globe" if self.bounds == GLOBE else "bounds " + " ".join(f"{edge:g}" for edge in self.bounds)
         head = (
-            f"{self.card.name} over {area}: cosine with the encoder at {self.places:,} random places, "
+            f"{self.card.name} over {area}: cosine with the encoder at {counted(self.places, 'random place')}, "
             f"{self.rate:,.0f} pixels a second on {self.device}"
         )
         return [head, "", *_aligned(self._table()), "", *self._packing(), "", *self._closing()]
@@ -130,20 +133,21 @@ class Advice:
         """Return the rows of the table, headings first."""
         sizes = ("size", *[""] * (len(self.dtypes) - 1))
         rows: list[tuple[str, ...]] = [
-            ("", "", "bilinear", "", "nearest", "", *sizes, "build"),
-            ("res", "pixels", "mean", "worst 1 %", "mean", "worst 1 %", *self.dtypes, "time"),
+            ("", "without packing:", "bilinear", "", "", "nearest", "", *sizes, "build"),
+            ("res", "pixels", "mean", "worst 1 %", "RMSE", "mean", "worst 1 %", *self.dtypes, "time"),
         ]
         for rung in self.rungs:
-            cosines = [
+            read = [
                 cosine_text(loss)
                 for reading in READINGS
                 for loss in (rung.exact[reading].mean_loss, 1 - rung.exact[reading].cosine_p01)
             ]
+            read.insert(2, number_text(rung.exact["bilinear"].relative_rmse))
             stored = [rung.options.get(dtype) for dtype in self.dtypes]
             size = [bytes_text(option.size_bytes) if option else "-" for option in stored]
             seconds = next(option.seconds for option in stored if option)
             pixels = f"{rung.grid.width:,} x {rung.grid.height:,}"
-            rows.append((f"{rung.grid.res:g}°", pixels, *cosines, *size, time_text(seconds)))
+            rows.append((f"{rung.grid.res:g}°", pixels, *read, *size, time_text(seconds)))
         return rows
 
     def _packing(self) -> Iterator[str]:
@@ -162,38 +166,67 @@ class Advice:
         for reading in READINGS:
             found = self.choice(reading)
             if not found:
-                finest = self.rungs[-1].grid.res
-                yield f"{reading}: no grid down to {finest:g}° has a mean cosine of {self.tolerance:g}."
+                yield self._refusal(reading)
                 continue
             rung, option = found
             said = (
-                cosine_text(option.readings[reading].mean_loss),
+                uncertain_text(option.readings[reading]),
                 bytes_text(option.size_bytes),
                 time_text(option.seconds),
             )
             yield (
                 f"{reading}: {rung.grid.res:g}° as {option.dtype} is the coarsest with a mean cosine of at least "
-                f"{self.tolerance:g} ({', '.join(said)}):"
+                f"{self.tolerance:.12g} ({', '.join(said)}):"
             )
             yield f"    {self.command(rung, option)}"
+            yield from self._caveat(reading, option)
         if not self.choice("bilinear"):
             yield f"Ask the encoder itself: embedfield sample {self.asked} PLACES"
+
+    def _refusal(self, reading: Method) -> str:
+        """Say why no grid is recommended: for its own coarseness, for packing, or because places are few."""
+        rung = self.rungs[-1]
+        said = f"{reading}: no grid down to {rung.grid.res:g}°"
+        best = max((option.readings[reading] for option in rung.options.values()), key=lambda read: read.cosine)
+        if best.cosine >= self.tolerance:
+            return f"{said} surely has a mean cosine of {self.tolerance:.12g}: the finest has {uncertain_text(best)}."
+        said += f" has a mean cosine of {self.tolerance:.12g}"
+        if not within(rung.exact[reading], self.tolerance):
+            return f"{said}."
+        least = min(option.packing.mean_loss for option in rung.options.values())
+        others = " or ".join(dtype for dtype in DTYPES if dtype not in self.dtypes)
+        mend = f" Try --dtype {others}." if others else ""
+        return f"{said} as {' or '.join(rung.options)}: packing alone costs {loss_text(least)}.{mend}"
+
+    def _caveat(self, reading: Method, option: Option) -> Iterator[str]:
+        """Yield a warning where vectors differ so little over the bounds that a cosine flatters."""
+        rmse = option.readings[reading].relative_rmse
+        if not rmse > NEAR:
+            return
+        stored = [(rung.grid.res, rung.options.get(option.dtype)) for rung in self.rungs]
+        near = [res for res, other in stored if other and other.readings[reading].relative_rmse <= NEAR]
+        finer = f" The coarsest of at most {NEAR:g} is {max(near):g}°." if near else ""
+        yield f"    but its relative RMSE is {rmse_text(rmse)}: poor for telling places of this area apart.{finer}"
 
 
 def _rung_to_dict(rung: Rung) -> dict[str, Any]:
     return {
         **rung.grid.to_dict(),
-        **{reading: fidelity.brief for reading, fidelity in rung.exact.items()},
+        **{reading: _brief(fidelity) for reading, fidelity in rung.exact.items()},
         "stored": {
             dtype: {
                 "size_bytes": plain(option.size_bytes, 3),
                 "seconds": plain(option.seconds, 3),
                 "packing_loss": plain(option.packing.mean_loss, 3),
-                **{reading: fidelity.brief for reading, fidelity in option.readings.items()},
+                **{reading: _brief(fidelity) for reading, fidelity in option.readings.items()},
             }
             for dtype, option in rung.options.items()
         },
     }
+
+
+def _brief(fidelity: Fidelity) -> dict[str, float | None]:
+    return fidelity.brief | {"standard_error": plain(fidelity.standard_error, 3)}
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -201,6 +234,19 @@ def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(word.rjust(width) for word, width in zip(row, widths, strict=True)).rstrip()
+
+
+def within(fidelity: Fidelity, tolerance: float) -> bool:
+    """Return whether a mean cosine is at least a tolerance even if chance has flattered it; never of a single place."""
+    return fidelity.cosine - SURE * fidelity.standard_error >= tolerance
+
+
+def uncertain_text(fidelity: Fidelity) -> str:
+    """Return a mean cosine and, where it shows in its digits, by how much it may be off: 0.9905 ± 0.0014."""
+    said = cosine_text(fidelity.mean_loss)
+    digits = len(said.partition(".")[2])
+    error = round(SURE * fidelity.standard_error, digits)
+    return f"{said} ± {error:.{digits}f}" if error > 0 else said
 
 
 def bytes_text(size: float) -> str:

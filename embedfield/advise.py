@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 # Sides of pixels that are tried, degrees.
 LADDER = (10.0, 5.0, 2.0, 1.0, 0.5, 0.25, 0.1, 0.05, 0.02, 0.01)
 # Places at which the encoder is asked: at most, and at least, however slow it is.
-PLACES, FEWEST = 1024, 64
+PLACES, FEWEST = 1024, 256
 # A place's own vector, and those of the pixels around it.
 CORNERS = 4
 # Seconds that all places, all blocks and the strip may take, about.
@@ -75,7 +75,8 @@ def advise_grid(
     Args:
         model: Name or alias of a model, or a card of your own.
         bounds: west, south, east, north in degrees, widened to whole pixels.
-        tolerance: Mean cosine that is wanted at least, above 0 and below 1.
+        tolerance: Mean cosine that is wanted at least, above 0 and below 1. A grid
+            is recommended if its own is, less two standard errors.
         resolutions: Sides of pixels to try, degrees; None for 10 to 0.01, as
             far as they fit into the bounds.
         dtypes: Types of stored numbers to try; None for all.
@@ -137,6 +138,9 @@ def _grid(res: float, bounds: Bounds) -> Grid:
     try:
         return Grid.from_bounds(res, bounds)
     except GridError:
+        west, south, east, north = bounds
+        if west == east or south == north:  # nothing to widen: a build has nothing to make there either
+            raise
         return Grid.covering(res, bounds)
 
 

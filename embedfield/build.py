@@ -29,9 +29,9 @@ from embedfield.formats import SUFFIXES, check_layout, open_field, write_raster
 from embedfield.formats.journal import Journal, Work
 from embedfield.formats.packing import DTYPES, Dtype
 from embedfield.grid import Grid
-from embedfield.integrity import SUMS, sync, write_sums
+from embedfield.integrity import sync, sync_folder, write_sums
 from embedfield.places import GLOBE
-from embedfield.plan import Plan, identity
+from embedfield.plan import Plan, identity, sweep
 from embedfield.preview import write_preview
 from embedfield.reduce import check_components
 from embedfield.region import Region
@@ -39,7 +39,7 @@ from embedfield.stac import add_to_catalog, check_catalog, is_entered
 from embedfield.verify import verify_field
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import pystac
 
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from embedfield.grid import Bounds
 
 Format = Literal["cog", "zarr"]
+# Suffixes of the files of a field that are many; chunks have none.
+UNITS = (".tif", "")
 # No field is compressed further than this.
 GREATEST_COMPRESSION = 100
 
@@ -63,6 +65,7 @@ def build_field(
     bounds: Bounds | None = None,
     crs: str = "EPSG:4326",
     region: str | Path | Region | None = None,
+    layer: str | None = None,
     mask: bool = True,
     supersample: int = 1,
     format: Format = "cog",  # noqa: A002  the field's word, as in rasterio's driver and --format
@@ -99,6 +102,7 @@ def build_field(
         crs: Reference system of the pixels: ``EPSG:4326``, or a projected one.
         region: A vector file, or what `Region.read` made of one: pixels that
             do not touch it have no value.
+        layer: Of the region's file, where it has several.
         mask: False to take only the bounds from the region.
         supersample: A pixel is the mean of so many times so many places in it.
         format: ``cog`` or ``zarr``.
@@ -138,7 +142,7 @@ def build_field(
     """
     report = report or (lambda _: None)
     _check_choices(format, dtype, layout)
-    region = Region.read(region) if isinstance(region, str | Path) else region
+    region = Region.read(region, layer) if isinstance(region, str | Path) else region
     grid = _grid(res, bounds, crs, region)
     card = models.asked(model, inputs, dims)
     check_centres(supersample)
@@ -146,7 +150,8 @@ def build_field(
         check_components(pca, card)
     out = _local_folder(out)
     wishes = {**inputs, **_given(dims=dims, pca=pca, ss=supersample if supersample != 1 else None)}
-    area = _area(bounds, region, mask=mask)
+    masked = region if mask else None
+    area = _area(grid, masked, given=bounds is not None or region is not masked)
     folder = out / card.name / field_id(card.name, grid, format, dtype, wishes, area=area, layout=layout)
     _check_place(out, folder)
     _check_size(grid, (pca or card.dim) * np.dtype(dtype).itemsize, folder)
@@ -154,7 +159,7 @@ def build_field(
     evaluator = load(
         model, weights, device, precision, dims=dims, database=database, offline=offline, report=report, **inputs
     )
-    field = EncodedField(evaluator, grid, supersample=supersample, region=region if mask else None)
+    field = EncodedField(evaluator, grid, supersample=supersample, region=masked)
     with _storage_errors(folder), _held(folder):
         if folder.exists() and not _must_replace(folder, field, pca, overwrite=overwrite):
             return _found(out, folder, evaluator.device.type, report)
@@ -181,6 +186,7 @@ def _finish(
     with _written(plan, f"{folder.name}{SUFFIXES[format]}", layout, progress) as written:
         write_preview(written, plan.result / "preview.png")
         verdict = _certified(written, evaluator, plan.result, report).lines if evaluator else []
+    _leave_out(plan.result, (".*.part",) if evaluator else (".*.part", "certificate.*"))
     write_sums(plan.result)
     _put_in_place(plan, folder)
     seconds = time.monotonic() - begun
@@ -192,14 +198,24 @@ def _finish(
     return stored
 
 
+def _leave_out(folder: Path, patterns: Iterable[str]) -> None:
+    """Remove what an earlier process left in a field's folder that is no part of it."""
+    for pattern in patterns:
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
 def _found(out: Path, folder: Path, device: str, report: Callable[[str], None]) -> StoredField:
     """Open a field that is there already, and finish what a build that was killed at its very end left to do."""
     stored = open_field(folder)
+    _remove(_old_folder(folder))
     if not (_work_folder(folder) / "field").exists():
-        shutil.rmtree(_work_folder(folder), ignore_errors=True)
+        sweep(_work_folder(folder))
     if not is_entered(out, stored):
         add_to_catalog(out, stored, {"device": device})
-    report(f"{folder} is there already, and the same.")
+    certified = (folder / "certificate.json").exists()
+    hint = "" if certified else f" It has no certificate: 'embedfield verify {folder}' makes one."
+    report(f"{folder} is there already, and the same.{hint}")
     return stored
 
 
@@ -223,12 +239,30 @@ def _grid(res: float, bounds: Bounds | None, crs: str, region: Region | None) ->
     return Grid.from_bounds(res, bounds, crs)
 
 
-def _area(bounds: Bounds | None, region: Region | None, *, mask: bool) -> str | None:
-    """Return the name of what is built; None where only its bounds tell."""
-    if bounds is not None or (region is not None and not mask):
-        return None
-    # A part of a folder's name, whatever a file is called.
-    return re.sub(r"[^\w.]+", "-", region.name).strip("-.") or "region" if region else ""
+def _area(grid: Grid, region: Region | None, *, given: bool) -> str:
+    """Return what is built as a part of a name: a region, bounds if they were given, nothing where it is all there is.
+
+    Raises:
+        GridError: If the region lies outside of the bounds.
+    """
+    edges = _edges(grid) if given and grid.bounds != GLOBE else ""
+    if region is None:
+        return edges
+    if not _meets(grid, region):
+        raise GridError(
+            f"The region {region.name} lies outside of bounds={grid.bounds}. Choose others, or leave one out."
+        )
+    # Whatever a file is called.
+    name = re.sub(r"[^\w.]+", "-", region.name).strip("-.")[:60] or "region"
+    return f"{name}-{edges}" if edges else name
+
+
+def _meets(grid: Grid, region: Region) -> bool:
+    """Return whether the box around a region reaches into a grid."""
+    west, south, east, north = region.bounds(grid.crs)
+    left, bottom, right, top = grid.bounds
+    turns = (-360.0, 0.0, 360.0) if grid.geographic else (0.0,)
+    return south <= top and north >= bottom and any(west + turn <= right and east + turn >= left for turn in turns)
 
 
 def _plan(folder: Path, field: EncodedField, dtype: Dtype, pca: int | None, *, overwrite: bool) -> Plan:
@@ -239,13 +273,26 @@ def _plan(folder: Path, field: EncodedField, dtype: Dtype, pca: int | None, *, o
     except OutputExistsError:
         if not overwrite:
             raise
-    shutil.rmtree(work)
+    sweep(work)
     return Plan.open(work, field, dtype, pca, device)
 
 
 def _work_folder(folder: Path) -> Path:
     """Return where a field is worked on: beside its folder, where nobody looks for fields."""
     return folder.with_name(f".{folder.name}.build")
+
+
+def _old_folder(folder: Path) -> Path:
+    """Return where a field that is replaced stands for a moment."""
+    return folder.with_name(f".{folder.name}.old")
+
+
+def _remove(path: Path) -> None:
+    """Remove whatever stands under a name, if anything does."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _summary(field: StoredField, item: pystac.Item) -> str:
@@ -271,7 +318,7 @@ def field_id(
         format: ``cog`` or ``zarr``.
         dtype: Type of the stored numbers.
         wishes: Inputs, dims and other numbers by name, such as ``{"month": 7}``: ``…-month7-…``.
-        area: Name of what it covers; None for its bounds, if they are not the globe.
+        area: What it covers, in words; None for its bounds, if they are not the globe.
         layout: Of Zarr.
     """
     wished = "".join(f"-{name}{value:.10g}" for name, value in sorted(wishes.items()))
@@ -343,11 +390,12 @@ def _check_size(grid: Grid, pixel_bytes: int, folder: Path) -> None:
     Raises:
         GridError: If its raw numbers are a hundred times what is free.
     """
-    raw = grid.width * grid.height * pixel_bytes
-    if raw > GREATEST_COMPRESSION * shutil.disk_usage(_standing(folder)).free:
+    raw, free = grid.width * grid.height * pixel_bytes, shutil.disk_usage(_standing(folder)).free
+    if raw > GREATEST_COMPRESSION * free:
         raise GridError(
-            f"res={grid.res:g} makes {grid.width:,} x {grid.height:,} pixels, {raw / 1e12:,.0f} TB "
-            "before compression, far more than the disk has room for. Choose a coarser res or smaller bounds."
+            f"res={grid.res:g} {grid.unit} makes {grid.width:,} x {grid.height:,} pixels, {raw / 1e9:,.1f} GB before "
+            f"compression, and the disk has {free / 1e9:,.1f} GB left. Choose a coarser res or smaller bounds, or make "
+            "room."
         )
 
 
@@ -431,12 +479,15 @@ def _written(
 
 
 def _put_in_place(plan: Plan, folder: Path) -> None:
-    """Give a field its folder, in place of one that stood there, and sweep up."""
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
+    """Give a field its folder, in place of what stood there, and sweep up."""
+    old = _old_folder(folder)
+    _remove(old)
+    for path in plan.result.rglob("*"):
+        if path.suffix not in UNITS and path.is_file():  # a unit is on the disk since it was entered
+            sync(path)
+    if folder.exists() or folder.is_symlink():
         folder.rename(old)
     plan.result.rename(folder)
-    sync(folder / SUMS)
-    for left in (plan.folder, old):
-        shutil.rmtree(left, ignore_errors=True)
+    sync_folder(folder.parent)
+    sweep(plan.folder)
+    _remove(old)

@@ -315,7 +315,8 @@ def _stated(licence: str) -> str:
 RESERVED = {
     *("model", "card", "weights", "database", "device", "precision", "dims", "offline", "report", "name"),
     *("res", "bounds", "format", "dtype", "out", "overwrite", "progress", "field", "places", "output", "method"),
-    *("crs", "region", "mask", "supersample", "ss", "layout", "pca", "verify", "tolerance", "resolutions", "dtypes"),
+    *("crs", "region", "layer", "mask", "supersample", "ss", "layout", "pca", "verify"),
+    *("tolerance", "resolutions", "dtypes"),
 }
 # Fields of a card that are files somewhere.
 FILES = ("weights", "database")

@@ -14,7 +14,7 @@ from embedfield.fidelity import plain
 from embedfield.integrity import placed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     import numpy.typing as npt
@@ -27,6 +27,9 @@ FILE, PICTURE = "certificate.json", "certificate.png"
 # Mean cosines from which a raster is good, and below which it is poor: 8 and 14 degrees between vectors. At the
 # latter about a twelfth of the variance is lost, of GeoCLIP as of plain harmonics.
 GOOD, POOR = 0.99, 0.97
+# Relative RMSE up to which it is good, and above which it is poor: what those cosines are of vectors spread about zero,
+# √(2 · loss). Vectors of a small area point nearly the same way: there a raster of one vector has a cosine near 1.
+NEAR, FAR = 0.15, 0.25
 # How wide a band of latitudes is, in degrees.
 BAND = 30
 # Digits of the many numbers, one a dimension.
@@ -123,7 +126,7 @@ class Certificate:
             return ["No place was found where both the raster and the encoder have a value: nothing can be said."]
         said = [
             f"Read as {reading}, vectors have a mean cosine of {cosine_text(total.mean_loss)} with {self.model}'s own, "
-            f"and {cosine_text(1 - total.cosine_p01)} at the worst 1 % of places: {_grade_in_words(total.cosine)}."
+            f"and {cosine_text(1 - total.cosine_p01)} at the worst 1 % of places: {_grade_in_words(total)}."
             for reading, total in self._totals()
         ]
         near = [
@@ -138,12 +141,12 @@ class Certificate:
     def lines(self) -> list[str]:
         """The same for a terminal, in a few short lines."""
         edges = "".join(f", {len(group.places):,} more near the {edge}" for edge, group in self.edges.items())
-        head = f"verified at {len(self.area.places):,} places{edges}"
+        head = f"verified at {counted(len(self.area.places), 'place')}{edges}"
         if not len(self.area.places):
             return [head, *self.verdict]
         rows = [
             f"{reading:<9} cosine {cosine_text(total.mean_loss)}, worst 1 % {cosine_text(1 - total.cosine_p01)}, "
-            f"relative RMSE {number_text(total.relative_rmse)}: {grade(total.cosine)}"
+            f"relative RMSE {rmse_text(total.relative_rmse)}: {_grade_in_short(total)}"
             for reading, total in self._totals()
         ]
         return [head, *rows, self._costs_in_words()]
@@ -204,13 +207,13 @@ class Certificate:
 
     def _costs_in_words(self) -> str:
         """Say what grid, reduction and packing cost, and what to do about the worst of them."""
-        costs = {cost: fidelity.mean_loss for cost, fidelity in self.area.readings["bilinear"].items()}
+        costs = dict(self.area.readings["bilinear"])
         total = costs.pop("total")
         dtype = self.facts["field"]["dtype"]
         names = {"grid": "the grid", "reduction": "the reduction", "packing": f"packing as {dtype}"}
-        parts = [f"{names[cost]} costs {loss_text(loss)}" for cost, loss in costs.items()]
+        parts = [f"{names[cost]} costs {loss_text(fidelity.mean_loss)}" for cost, fidelity in costs.items()]
         said = f"In mean cosine, bilinear, {', '.join(parts[:-1])} and {parts[-1]}"
-        if total <= 1 - GOOD:
+        if grade(total.cosine, total.relative_rmse) == "good":
             return f"{said}."
         advice = {
             "grid": f"this grid is too coarse for {self.model}. Choose a finer --res, or ask the encoder itself: "
@@ -218,17 +221,47 @@ class Certificate:
             "reduction": "too few components are kept. Choose a greater --pca",
             "packing": f"{dtype} is too coarse for {self.model}. Choose another --dtype",
         }
-        return f"{said}: {advice[max(costs, key=lambda cost: costs[cost])]}."
+        by_cosine = total.cosine < GOOD
+        worst = max(costs, key=lambda cost: costs[cost].mean_loss if by_cosine else costs[cost].relative_rmse)
+        return f"{said}: {advice[worst]}."
 
 
-def grade(cosine: float) -> str:
-    """Return what to think of a mean cosine, in a word: good, fair or poor."""
-    return "good" if cosine >= GOOD else "fair" if cosine >= POOR else "poor"
+def grade(cosine: float, rmse: float) -> str:
+    """Return what to think of a raster, in a word: good, fair or poor, whichever is the worse of its two numbers.
+
+    Args:
+        cosine: Mean cosine.
+        rmse: Relative RMSE; NaN, of vectors that do not differ, is no reproach.
+    """
+    if cosine >= GOOD and not rmse > NEAR:
+        return "good"
+    return "fair" if cosine >= POOR and not rmse > FAR else "poor"
 
 
-def _grade_in_words(cosine: float) -> str:
-    bounds = {"good": f"at least {GOOD:g}", "fair": f"from {POOR:g} to {GOOD:g}", "poor": f"below {POOR:g}"}
-    return f"{grade(cosine)} ({bounds[grade(cosine)]})"
+def _grade_in_words(total: Fidelity) -> str:
+    """Return the grade, and what it is for."""
+    cosine, rmse = total.cosine, total.relative_rmse
+    found = grade(cosine, rmse)
+    if found == "good":
+        known = f", relative RMSE at most {NEAR:g}" if math.isfinite(rmse) else ""
+        return f"good (cosine at least {GOOD:g}{known})"
+    least, most = (GOOD, NEAR) if found == "fair" else (POOR, FAR)
+    failed = [f"cosine below {least:g}"] if not cosine >= least else []
+    failed += [f"relative RMSE of {rmse_text(rmse)} above {most:g}"] if rmse > most else []
+    return f"{found} ({', '.join(failed)})"
+
+
+def _grade_in_short(total: Fidelity) -> str:
+    """Return the grade, and that it is for the RMSE where the cosine is not to blame."""
+    found = grade(total.cosine, total.relative_rmse)
+    if found == grade(total.cosine, 0):
+        return found
+    return f"{found} (RMSE above {NEAR if found == 'fair' else FAR:g})"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number of things, such as 1 place or 4,096 places."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def cosine_text(loss: float) -> str:
@@ -252,6 +285,12 @@ def loss_text(loss: float) -> str:
 def number_text(value: float) -> str:
     """Return a number with two significant digits."""
     return f"{value:.2g}" if math.isfinite(value) else "unknown"
+
+
+def rmse_text(value: float) -> str:
+    """Return a relative RMSE with two significant digits, or three where two would hide that it is above a bound."""
+    hidden = any(float(f"{value:.2g}") <= bound < value for bound in (NEAR, FAR))
+    return f"{value:.3g}" if hidden else number_text(value)
 
 
 def _decimals(value: float) -> int:
@@ -279,12 +318,13 @@ def draw(certificate: Certificate, path: Path) -> None:
     figure = Figure(figsize=(12, 7), dpi=100, facecolor="white")
     FigureCanvasAgg(figure)
     title, words = _title(certificate)
-    figure.text(0.06, 0.945, title, fontsize=17, fontweight="bold")
-    figure.text(0.06, 0.905, words, fontsize=11, color="0.3")
+    # What does not fit into the width is written smaller.
+    figure.text(0.06, 0.945, title, fontsize=min(17, 17 * 80 / len(title)), fontweight="bold")
+    figure.text(0.06, 0.905, words, fontsize=10.5, color="0.3")
     if len(certificate.area.places):
         _draw_map(certificate, figure.add_axes((0.06, 0.395, 0.5, 0.435)))
         _draw_latitudes(certificate, figure.add_axes((0.06, 0.08, 0.49, 0.2)))
-        _draw_losses(certificate, figure.add_axes((0.68, 0.08, 0.3, 0.65)))
+        _draw_losses(certificate, figure.add_axes((0.68, 0.08, 0.3, 0.62)))
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, format="png", metadata={"Software": None})
@@ -294,15 +334,28 @@ def _title(certificate: Certificate) -> tuple[str, str]:
     """Return a headline, and a line below it."""
     grid = certificate.grid
     size = f"{grid.res:g}°" if grid.geographic else f"{grid.res:,g} {grid.unit}"
-    what = f"{certificate.model} at {size} as {certificate.facts['field']['dtype']}"
+    what = f"{certificate.model} at {size} as {', '.join(_made(certificate.facts['field']))}"
     if not len(certificate.area.places):
         return what, certificate.verdict[0]
     total = certificate.area.readings["bilinear"]["total"]
+    rmse = f"relative RMSE {rmse_text(total.relative_rmse)}"
     said = f"Read as bilinear, vectors have a mean cosine of {cosine_text(total.mean_loss)} with the encoder's own"
     return (
-        f"{what}: {grade(total.cosine)}",
-        f"{said}, and {cosine_text(1 - total.cosine_p01)} at the worst 1 % of places.",
+        f"{what}: {grade(total.cosine, total.relative_rmse)}",
+        f"{said}, and {cosine_text(1 - total.cosine_p01)} at the worst 1 % of places; {rmse}.",
     )
+
+
+def _made(field: Mapping[str, Any]) -> Iterator[str]:
+    """Yield how a field was made, in words of a headline."""
+    yield field["dtype"]
+    if "components" in field:
+        yield counted(field["components"], "component")
+    if "supersample" in field:
+        yield f"{field['supersample']} × {field['supersample']} samples a pixel"
+    if "region" in field:
+        # A dollar sign would be read as the start of a formula.
+        yield field["region"]["name"].replace("$", r"\$")
 
 
 def _draw_map(certificate: Certificate, axes: Axes) -> None:
@@ -321,7 +374,7 @@ def _draw_map(certificate: Certificate, axes: Axes) -> None:
     axes.yaxis.set_major_formatter(lambda lat, _: f"{lat:g}°")
     axes.set(xlim=(west, east), ylim=(south, north))
     axes.set_aspect(1 / max(math.cos(math.radians((south + north) / 2)), 0.1), anchor="NW")
-    axes.set_title(f"Where: cosine, read as bilinear, at {len(lon):,} random places", **HEADING)
+    axes.set_title(f"Where: cosine, read as bilinear, at {counted(len(lon), 'random place')}", **HEADING)
     axes.figure.colorbar(dots, cax=axes.inset_axes((1.02, 0, 0.03, 1)), extend="min")
 
 
@@ -338,8 +391,7 @@ def _draw_latitudes(certificate: Certificate, axes: Axes) -> None:
         axes.set(xticks=range(-90, 91, BAND))
     axes.xaxis.set_major_formatter(lambda lat, _: f"{lat:g}°")
     axes.set(xlim=(least, greatest), xlabel="latitude", ylabel="mean 1 − cosine")
-    axes.margins(y=0.15)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.2 * axes.dataLim.ymax or 1)
     axes.ticklabel_format(axis="y", scilimits=(-2, 3))
     axes.set_title(f"By latitude, in bands of {BAND}°", **HEADING)
     axes.grid(color=FAINT)
@@ -359,5 +411,5 @@ def _draw_losses(certificate: Certificate, axes: Axes) -> None:
     axes.axvline(1 - GOOD, color="0.5", lw=1)
     axes.text(1 - GOOD, 0.5, f"cosine {GOOD:g}", color="0.3", rotation=90, ha="right", va="center")
     axes.grid(color=FAINT)
-    axes.set_title("How much, and to what", pad=46, **HEADING)
+    axes.set_title("How much, and to what", pad=10 + 18 * -(-len(lines) // 2), **HEADING)
     axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=2, frameon=False, borderaxespad=0.2)

@@ -2,39 +2,82 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embedfield.certificate import write_certificate
+from embedfield.certificate import FILE, PICTURE, write_certificate
+from embedfield.errors import EmbedfieldError, StorageError
 from embedfield.formats import open_field
-from embedfield.integrity import SUMS, write_sums
-from embedfield.stac import refresh
+from embedfield.integrity import SUMS, absolute, listed, update_sums
+from embedfield.stac import is_entered, refresh
 from embedfield.verify import verify_field
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from embedfield.certificate import Certificate
+    from embedfield.formats.stored import StoredField
 
 
-def certify(path: str | Path, **options: Any) -> tuple[Certificate, Path]:
+def certify(path: str | Path, **options: Any) -> tuple[Certificate, Path | None]:
     """Verify a stored field and put the certificate into its folder, its checksums and its STAC item.
+
+    Digests and sizes of all other files stay as they were told when they were
+    written: damage that was there before is found after. Nothing is written
+    for a raster that does not lie in a folder of its own, as `build` makes one.
 
     Args:
         path: As for `open_field`.
         options: As for `verify_field`.
 
     Returns:
-        The certificate, and the file that it is kept in.
+        The certificate, and the file that it is kept in; None if it is kept in none.
 
     Raises:
-        FormatError: If there is no field.
+        FormatError: If there is no field, or its checksums or item cannot be read.
         WeightsError: If the weights are not those that it was made with.
+        StorageError: If the disk is full, or may not be written.
     """
-    with open_field(path) as field:
+    path = Path(path)
+    with open_field(absolute(path)) as field:
         folder = field.path.parent
+        # Before the work: a list that cannot be read stops it.
+        kept = _has_own_folder(field)
         certificate = verify_field(field, **options)
-        write_certificate(certificate, folder)
-        if (folder / SUMS).exists():
-            write_sums(folder)
-            refresh(field)
-    return certificate, folder / "certificate.json"
+        if not kept:
+            return certificate, None
+        with _storage_errors(folder):
+            write_certificate(certificate, folder)
+            update_sums(folder, (FILE, PICTURE))
+            refresh(field, (FILE, PICTURE))
+    # As the caller names the folder.
+    return certificate, (path if absolute(path) == folder else path.parent) / FILE
+
+
+def _has_own_folder(field: StoredField) -> bool:
+    """Return whether a folder is that of a field, and no other in which its raster lies."""
+    path, folder = field.path, field.path.parent
+    if folder.name != path.stem or not (folder / SUMS).is_file():
+        return False
+    # Of a Zarr, which is a folder, the files are listed.
+    raster = any(name == path.name or name.startswith(f"{path.name}/") for name in listed(folder))
+    return raster or is_entered(folder.parent.parent, field)
+
+
+@contextmanager
+def _storage_errors(folder: Path) -> Iterator[None]:
+    """Turn errors of the disk into ours, while a certificate is written.
+
+    Raises:
+        StorageError: If there is one.
+    """
+    try:
+        yield
+    except EmbedfieldError:
+        raise
+    except OSError as error:
+        raise StorageError(
+            f"Cannot write {folder}: {error.strerror or error}. Make room there and make it writable, then give the "
+            "same command again."
+        ) from error

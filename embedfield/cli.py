@@ -60,8 +60,11 @@ def build(
     ] = None,
     crs: Annotated[str, typer.Option(help="Reference system of the pixels, such as EPSG:3035.")] = "EPSG:4326",
     region: Annotated[Path | None, typer.Option(help="A vector file; pixels that do not touch it stay empty.")] = None,
+    layer: Annotated[str | None, typer.Option(help="Layer of the region's file, if it has several.")] = None,
     no_mask: Annotated[bool, typer.Option("--no-mask", help="Of the region take only the bounds.")] = False,
-    supersample: Annotated[int, typer.Option(help="A pixel is the mean of K x K places in it.", metavar="K")] = 1,
+    supersample: Annotated[
+        int, typer.Option(help="A pixel is the mean of K x K places in it, K from 1 to 16.", metavar="K")
+    ] = 1,
     format: Annotated[str, typer.Option(help="cog or zarr.")] = "cog",  # noqa: A002
     dtype: Annotated[
         str, typer.Option(help="uint8 or int16 (packed, one scale and offset a band), float16 or float32.")
@@ -90,7 +93,7 @@ def build(
     chosen = _model(model, card)
     with _progress(f"building {model or chosen.name}") as progress:
         field = build_field(
-            chosen, res, bounds=bounds, crs=crs, region=region, mask=not no_mask, supersample=supersample,
+            chosen, res, bounds=bounds, crs=crs, region=region, layer=layer, mask=not no_mask, supersample=supersample,
             format=format, dtype=dtype, layout=zarr_layout, pca=pca, dims=dims,  # type: ignore[arg-type]
             weights=weights, database=database, device=device, precision=precision,  # type: ignore[arg-type]
             out=out_folder, overwrite=overwrite, verify=not no_verify, offline=offline, progress=progress,
@@ -302,20 +305,27 @@ def verify(
         )  # fmt: skip
     for line in certificate.lines:
         news.print(line)
-    out.print(kept)
+    if kept is None:
+        news.print(f"Nothing was kept: {path} does not lie in a folder of its own, as 'embedfield build' makes one.")
+    else:
+        out.print(kept)
 
 
 def _print_faults(path: Path) -> None:
     """Say what is wrong with the files of a field."""
     from embedfield.errors import FormatError
-    from embedfield.integrity import check_sums
+    from embedfield.integrity import absolute, check_sums
 
+    if not path.exists():
+        raise FormatError(f"{path} does not exist. Give a .tif, .vrt or .zarr, or the folder of a field.")
+    path = absolute(path)
     folder = path if path.is_dir() and path.suffix != ".zarr" else path.parent
     faults = check_sums(folder)
     for fault in faults:
         news.print(fault)
     if faults:
-        raise FormatError(f"{folder} is damaged in {len(faults)} places. Build it again with --overwrite.")
+        places = "1 place" if len(faults) == 1 else f"{len(faults)} places"
+        raise FormatError(f"{folder} is damaged in {places}. Build it again with --overwrite.")
     out.print(f"{folder}: every byte is as it was written.")
 
 

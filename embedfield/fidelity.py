@@ -123,6 +123,11 @@ class Fidelity:
         return float(self.loss.mean()) if len(self) else math.nan
 
     @property
+    def standard_error(self) -> float:
+        """Standard error of the mean loss, and so of the mean cosine; NaN of fewer than two places."""
+        return float(self.loss.std(ddof=1) / math.sqrt(len(self))) if len(self) > 1 else math.nan
+
+    @property
     def relative(self) -> npt.NDArray[np.float64]:
         """Relative errors of the places, (N,); NaN where the exact vectors do not differ."""
         return _ratio(self.squares, np.full(len(self), self.spread.variance))

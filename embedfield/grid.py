@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Bounds = tuple[float, float, float, float]
 # How far, in pixels, bounds may miss a whole number of pixels: the rounding of decimal degrees.
 TOLERANCE = 1e-6
+# Pixels along a side of any raster: what GDAL counts to.
+MOST = 2**31 - 1
 POLES = np.array([(0.0, 90.0), (0.0, -90.0)])
 
 
@@ -111,6 +113,7 @@ class Grid:
         said = GLOBE if bounds is None else bounds
         west, south, east, north = _checked_bounds(said) if crs == DEGREES else _checked_plane(said, crs)
         _check_res(res, crs)
+        _check_count(res, east - west, north - south)
         if not _tiles(res, (east - west, north - south)):
             raise GridError(
                 f"res={res:.12g} does not divide bounds={tuple(map(float, said))} into whole pixels. "
@@ -142,12 +145,14 @@ class Grid:
         _check_res(res, crs)
         if crs != DEGREES:
             west, south, east, north = _checked_plane(bounds, crs, places=True)
+            _check_count(res, east - west, north - south)
             (left, right), (low, high) = _outwards(west, east, res), _outwards(south, north, res)
             width, height = right - left, high - low
             return _shown(
                 cls(west=float(left * res), north=float(high * res), res=res, width=width, height=height, crs=crs)
             )
         west, south, east, north = _checked_bounds(bounds, places=True)
+        _check_count(res, east - west, north - south)
         (left, right), (low, high) = _outwards(west + 180, east + 180, res), _outwards(south + 90, north + 90, res)
         low, high = max(low, 0), min(high, int(180 / res + TOLERANCE))
         low = min(low, high - 1)
@@ -445,6 +450,13 @@ def _check_res(res: float, crs: str) -> None:
     if not (np.isfinite(res) and res > 0):
         wish = "degrees, such as 0.25" if crs == DEGREES else f"{unit_of(crs)}, such as 1000"
         raise GridError(f"res={res:g} is no size of a pixel. Give {wish}.")
+
+
+def _check_count(res: float, *extents: float) -> None:
+    if max(extents) > MOST * res:
+        raise GridError(
+            f"res={res:g} makes more than {MOST:,} pixels along a side, as no raster has. Choose a coarser res."
+        )
 
 
 def _checked_plane(bounds: Bounds, crs: str, *, places: bool = False) -> Bounds:

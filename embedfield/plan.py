@@ -61,7 +61,7 @@ class Plan:
         wanted = json.loads(json.dumps({**identity(field), "components": pca, **versions, "device": device}))
         begun = _begun(folder)
         if begun is None:
-            shutil.rmtree(folder, ignore_errors=True)  # without a plan nothing can be used
+            sweep(folder)  # without a plan nothing can be used
             return cls._begin(folder, field, dtype, pca, wanted)
         for name, value in wanted.items():
             if begun["identity"].get(name) != value:
@@ -89,15 +89,23 @@ class Plan:
 
 
 def _begun(folder: Path) -> dict[str, Any] | None:
-    """Return the plan that an earlier process wrote into a folder; None if it got nowhere, or the file is damaged."""
-    path = folder / "plan.json"
-    if not path.exists() or not (folder / "field").is_dir():
-        return None
+    """Return the plan that an earlier process wrote into a folder; None if it got nowhere, or what it wrote is lost."""
+    path, result = folder / "plan.json", folder / "field"
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+        dims = len(Packing.from_dict(found["packing"]).scale)
+        if found["reduction_sha256"] is not None:
+            Reduction.read(result / REDUCTION, found["reduction_sha256"])
+        whole = result.is_dir() and dims == (found["identity"]["components"] or found["identity"]["dim"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # FormatError is a ValueError
         return None
-    return found
+    return found if whole else None
+
+
+def sweep(folder: Path) -> None:
+    """Remove an unfinished build. Its plan goes first: what is left if that is interrupted is never gone on with."""
+    (folder / "plan.json").unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def identity(field: Field) -> dict[str, Any]:

@@ -235,7 +235,7 @@ def _features(path: Path, layer: str | None) -> tuple[Any, pyproj.CRS | None]:
 
 def _check_layer(path: Path, layer: str | None, layers: list[str]) -> None:
     if layer is None and len(layers) > 1:
-        raise PlacesError(f"{path} has several layers: {', '.join(layers)}. Name one of them.")
+        raise PlacesError(f"{path} has several layers: {', '.join(layers)}. Name one with --layer.")
     if layer is not None and layer not in layers:
         raise PlacesError(f"{path} has no layer {layer!r}. Choose from: {', '.join(layers)}.")
 

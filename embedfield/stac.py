@@ -16,10 +16,10 @@ from filelock import FileLock
 from pystac.stac_io import DefaultStacIO
 
 from embedfield.errors import FormatError
-from embedfield.integrity import SUMS, multihash, placed, size
+from embedfield.integrity import MULTIHASH_SHA256, SUMS, multihash, placed, size, sums_with
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from embedfield.card import Card
     from embedfield.formats.stored import StoredField
@@ -57,7 +57,12 @@ COMPANIONS = {
 }
 
 
-def item_of(field: StoredField, run: Mapping[str, Any] | None = None, created: datetime | None = None) -> pystac.Item:
+def item_of(
+    field: StoredField,
+    run: Mapping[str, Any] | None = None,
+    created: datetime | None = None,
+    known: Mapping[str, Mapping[str, Any]] | None = None,
+) -> pystac.Item:
     """Return the item of a stored field; its id is the name of the field's folder.
 
     Args:
@@ -65,6 +70,8 @@ def item_of(field: StoredField, run: Mapping[str, Any] | None = None, created: d
         run: What is known of the build beside the field's own provenance
             (device, seconds, …); goes into ``emb:runtime_parameters``.
         created: When it was made; None for now.
+        known: Sizes and digests (``file:size``, ``file:checksum``) that are not
+            taken from the files, by href.
     """
     now = created or datetime.now(UTC)
     geometry, bbox = _footprint(field.grid)
@@ -86,20 +93,24 @@ def item_of(field: StoredField, run: Mapping[str, Any] | None = None, created: d
         },
         stac_extensions=EXTENSIONS,
     )
-    item.add_asset("embeddings", _asset(field.path, ["data"], {"bands": _bands(field)}))
+    item.add_asset("embeddings", _asset(field.path, ["data"], {"bands": _bands(field)}, known=known))
     for tile in sorted(folder.glob("*.tiles/*.tif")):
-        item.add_asset(tile.stem, _asset(tile, ["data"], {}, below=folder))
+        item.add_asset(tile.stem, _asset(tile, ["data"], {}, below=folder, known=known))
     beside = field.path.with_name(f"{field.path.name}.vrt")
     if beside.exists():
-        item.add_asset("gdal", _asset(beside, ["data"], {}))
+        item.add_asset("gdal", _asset(beside, ["data"], {}, known=known))
     for name, (key, roles) in COMPANIONS.items():
         if (folder / name).exists():
-            item.add_asset(key, _asset(folder / name, roles, {}))
+            item.add_asset(key, _asset(folder / name, roles, {}, known=known))
     return item
 
 
 def add_to_catalog(
-    root: Path, field: StoredField, run: Mapping[str, Any] | None = None, created: datetime | None = None
+    root: Path,
+    field: StoredField,
+    run: Mapping[str, Any] | None = None,
+    created: datetime | None = None,
+    known: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> pystac.Item:
     """Write the item of a field beside it, and enter it into collection and catalogue.
 
@@ -108,6 +119,7 @@ def add_to_catalog(
         field: A field in the folder ``root/<model>/<field-id>``.
         run: As for `item_of`.
         created: As for `item_of`.
+        known: As for `item_of`.
 
     Raises:
         FormatError: If catalogue or collection is something else, or damaged.
@@ -115,7 +127,7 @@ def add_to_catalog(
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".catalog.lock"):
         catalog = _open_catalog(root)
-        item = item_of(field, run, created)
+        item = item_of(field, run, created, known)
         collection = _open_collection(catalog, root, field.card.name) or _new_collection(catalog, field, item)
         _enter(collection, item, f"{ROOT}{field.card.name}/{item.id}/{item.id}.json")
         # From the item up: a reader never follows a link to what is not there yet.
@@ -124,15 +136,49 @@ def add_to_catalog(
     return item
 
 
-def refresh(field: StoredField) -> None:
-    """Write the item of a field anew, if a catalogue has one: its files are others now, its numbers are not."""
+def refresh(field: StoredField, written: Iterable[str]) -> None:
+    """Write the item of a field anew, if a catalogue has one.
+
+    Args:
+        field: As it lies on disk, in its folder.
+        written: Names of the files that were written, and entered into
+            ``SHA256SUMS``. Sizes and digests of all others stay, or their
+            damage would go unseen.
+
+    Raises:
+        FormatError: If the item is damaged.
+    """
     folder = field.path.parent
-    root = folder.parent.parent
+    root, path = folder.parent.parent, folder / f"{folder.name}.json"
     if not is_entered(root, field):
         return
-    known = json.loads((folder / f"{folder.name}.json").read_text(encoding="utf-8"))["properties"]
-    run = {name: known["emb:runtime_parameters"][name] for name in RUN if name in known["emb:runtime_parameters"]}
-    add_to_catalog(root, field, run, pystac.utils.str_to_datetime(known["created"]))
+    with _reading(path, "item", "Build the field again with --overwrite."):
+        old = json.loads(path.read_text(encoding="utf-8"))
+        ran = old["properties"]["emb:runtime_parameters"]
+        run = {name: ran[name] for name in RUN if name in ran}
+        created = pystac.utils.str_to_datetime(old["properties"]["created"])
+        said = {asset["href"]: _told(asset) for asset in old["assets"].values()}
+        known = _still_known(field, said, [f"./{name}" for name in written])
+    add_to_catalog(root, field, run, created, known)
+
+
+def _told(asset: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: asset[name] for name in ("file:size", "file:checksum") if name in asset}
+
+
+def _still_known(field: StoredField, said: dict[str, dict[str, Any]], written: list[str]) -> dict[str, dict[str, Any]]:
+    """Return what an item said of files that were not written since, by href."""
+    known = {href: told for href, told in said.items() if href not in written}
+    before = {href: said.get(href, {}).get("file:checksum") for href in written}
+    digests = {href.removeprefix("./"): told and told.removeprefix(MULTIHASH_SHA256) for href, told in before.items()}
+    sums = f"./{SUMS}"
+    # The list of digests is others' now. But one that was changed before was damaged, and must stay so.
+    if known.get(sums, {}).get("file:checksum") == sums_with(field.path.parent, digests):
+        del known[sums]
+        raster = known.get(f"./{field.path.name}", {})
+        if field.path.is_dir():  # its digest is that of the list
+            raster["file:checksum"] = multihash(field.path.parent / SUMS)
+    return known
 
 
 def check_catalog(root: Path, model: str) -> None:
@@ -185,7 +231,7 @@ def _links_to(path: Path, target: Path) -> bool:
     try:
         links = json.loads(path.read_text(encoding="utf-8"))["links"]
         return any((path.parent / link["href"]).resolve() == target.resolve() for link in links)
-    except (FileNotFoundError, ValueError, KeyError, TypeError):  # it is not there, or damaged
+    except (OSError, ValueError, KeyError, TypeError):  # it is not there, or damaged
         return False
 
 
@@ -377,9 +423,18 @@ def _bands(field: StoredField) -> list[dict[str, Any]]:
     ]
 
 
-def _asset(path: Path, roles: list[str], fields: dict[str, Any], below: Path | None = None) -> pystac.Asset:
+def _asset(
+    path: Path,
+    roles: list[str],
+    fields: dict[str, Any],
+    below: Path | None = None,
+    known: Mapping[str, Mapping[str, Any]] | None = None,
+) -> pystac.Asset:
     """Return the asset of a file; of a folder the digest is that of the list of its files' digests."""
     href = f"./{path.relative_to(below or path.parent).as_posix()}"
-    told = path.parent / SUMS if path.is_dir() else path
-    known = {"file:size": size(path)} | ({"file:checksum": multihash(told)} if told.exists() else {})
-    return pystac.Asset(href, media_type=MEDIA_TYPES[path.suffix], roles=roles, extra_fields=fields | known)
+    told = (known or {}).get(href)
+    if told is None:
+        list_or_file = path.parent / SUMS if path.is_dir() else path
+        told = {"file:size": size(path)}
+        told |= {"file:checksum": multihash(list_or_file)} if list_or_file.exists() else {}
+    return pystac.Asset(href, media_type=MEDIA_TYPES[path.suffix], roles=roles, extra_fields={**fields, **told})

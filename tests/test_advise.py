@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,12 +15,13 @@ import torch
 from references import REFERENCE
 
 from embedfield import advise as advising
-from embedfield.advice import Advice, bytes_text, time_text
+from embedfield.advice import Advice, bytes_text, time_text, uncertain_text
 from embedfield.advise import LADDER, advise_grid
 from embedfield.encoders.analytic import Analytic
 from embedfield.encoders.positional import UnitVector
 from embedfield.errors import GridError, InputsError, PackingError, PlacesError, UnknownModelError
 from embedfield.evaluate import EncodedField, Evaluator, load
+from embedfield.fidelity import Fidelity
 from embedfield.formats import write_field
 from embedfield.formats.packing import DTYPES
 from embedfield.grid import Grid
@@ -195,9 +197,9 @@ def test_a_slow_encoder_is_asked_less(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(advising, "ASKING", 0.0)
     monkeypatch.setattr(advising, "MAKING", 0.0)
     found = advise_grid("sh-l10", resolutions=[5], device="cpu", dtypes=["uint8"])
-    assert found.places == 64
+    assert found.places == 256
     assert found.rungs[0].options["uint8"].size_bytes > 0
-    assert "at 64 random places" in found.lines[0]
+    assert "at 256 random places" in found.lines[0]
 
 
 @pytest.mark.usefixtures("formula")
@@ -259,7 +261,7 @@ def test_the_table_has_a_line_for_each_grid_in_even_columns(found: Advice) -> No
     assert [row.split()[0] for row in table[2:]] == ["30°", "10°", "5°", "2°"]
     assert len({len(row) for row in table[1:]}) == 1
     assert table[1].split() == [
-        "res", "pixels", "mean", "worst", "1", "%", "mean", "worst", "1", "%", *DTYPES, "time",
+        "res", "pixels", "mean", "worst", "1", "%", "RMSE", "mean", "worst", "1", "%", *DTYPES, "time",
     ]  # fmt: skip
     assert "36 x 18" in table[3]
     for dtype in DTYPES:
@@ -292,12 +294,67 @@ def test_a_finer_grid_that_fails_rules_out_the_coarser_ones(found: Advice) -> No
 
 def test_another_dtype_is_chosen_where_the_smallest_is_too_poor(found: Advice) -> None:
     rung = found.rungs[-1]
-    least = rung.options["uint8"].readings["bilinear"].cosine
+    read = rung.options["uint8"].readings["bilinear"]
+    least = read.cosine - 2 * read.standard_error
     assert rung.best("bilinear", least - 1e-9) is rung.options["uint8"]
     better = rung.best("bilinear", least + 1e-9)
     assert better
     assert better.dtype != "uint8"
     assert found.command(rung, better) == f"embedfield build --model sh-l10 --res 2 --dtype {better.dtype}"
+
+
+def test_a_grid_that_only_chance_puts_within_tolerance_is_not_recommended(found: Advice) -> None:
+    rung = found.rungs[1]
+    alone = replace(found, rungs=[rung], dtypes=["float32"])
+    read = rung.options["float32"].readings["bilinear"]
+    best = max(option.readings["bilinear"].cosine for option in rung.options.values())
+    doubted = replace(alone, tolerance=best - read.standard_error)
+    assert doubted.choice("bilinear") is None
+    said = doubted.lines[-3]
+    assert re.match(
+        r"bilinear: no grid down to 10° surely has a mean cosine of 0\.\d+: the finest has 0\.\d+ ± 0\.0", said
+    )
+    assert replace(alone, tolerance=read.cosine - 3 * read.standard_error).choice("bilinear")
+
+
+def test_packing_is_named_where_it_alone_is_too_coarse(found: Advice) -> None:
+    rung = found.rungs[-1]
+    rung = replace(rung, options={"uint8": rung.options["uint8"]})
+    # Hardly anything is lost to the grid: as in a small area, all that is lost is lost to packing.
+    rung = replace(rung, exact={**rung.exact, "bilinear": Fidelity.compare(np.eye(9), np.eye(9))})
+    said = replace(found, rungs=[rung], dtypes=["uint8"], tolerance=0.999999).lines
+    line = next(line for line in said if line.startswith("bilinear: no grid"))
+    assert line.startswith(
+        "bilinear: no grid down to 2° has a mean cosine of 0.999999 as uint8: packing alone costs 0.0"
+    )
+    assert line.endswith(". Try --dtype int16 or float16 or float32.")
+
+
+def test_a_recommended_grid_that_does_not_tell_places_apart_has_a_warning() -> None:
+    found = advise_grid("sh-l10", bounds=(6, 46, 10, 48), resolutions=[2, 0.5, 0.1], dtypes=["uint8"], device="cpu")
+    chosen = found.choice("bilinear")
+    assert chosen
+    assert chosen[0].grid.res == 2
+    at = next(number for number, line in enumerate(found.lines) if line.startswith("bilinear: 2° as uint8"))
+    assert re.fullmatch(
+        r"    but its relative RMSE is 0\.\d+: poor for telling places of this area apart\. "
+        r"The coarsest of at most 0\.15 is 0\.5°\.",
+        found.lines[at + 2],
+    )
+
+
+@pytest.mark.parametrize(
+    ("losses", "said"),
+    [((0.0081, 0.0109), "0.9905 ± 0.0028"), ((0.0095, 0.0095), "0.9905"), ((0.0095,), "0.9905")],
+)
+def test_an_uncertainty_has_the_digits_of_its_cosine(losses: tuple[float, ...], said: str) -> None:
+    exact = np.ones((len(losses), 3))
+    assert uncertain_text(replace(Fidelity.compare(exact, exact), loss=np.array(losses))) == said
+
+
+def test_bounds_without_an_area_are_refused() -> None:
+    with pytest.raises(GridError):
+        advise_grid("xyz", bounds=(10, 10, 10, 10), resolutions=[1])
 
 
 def test_the_command_builds(found: Advice, run: Callable[..., Done]) -> None:

@@ -141,7 +141,8 @@ def test_the_same_call_again_opens_what_is_there(catalog: Path, kwargs: dict[str
     again = build(catalog, report=news.append, **kwargs)
     assert again.path == raster
     assert {path: path.stat().st_mtime_ns for path in catalog.rglob("*") if path.suffix != ".lock"} == before
-    assert news == [f"{raster.parent} is there already, and the same."]
+    hint = f"It has no certificate: 'embedfield verify {raster.parent}' makes one."
+    assert news == [f"{raster.parent} is there already, and the same. {hint}"]
 
 
 @pytest.mark.parametrize("kwargs", [{"dtype": "float32"}, {"format": "zarr"}, {"res": 20}, {"bounds": (0, 0, 20, 20)}])
@@ -282,24 +283,70 @@ def begin(catalog: Path, monkeypatch: pytest.MonkeyPatch, **kwargs: Any) -> None
             build(catalog, **kwargs)
 
 
+def box(folder: Path, east: float) -> Path:
+    """Return a file of one square."""
+    folder.mkdir(exist_ok=True)
+    geopandas.GeoSeries([shapely.box(5, 5, east, 50)], crs="EPSG:4326").to_file(folder / "box.geojson")
+    return folder / "box.geojson"
+
+
 @pytest.mark.parametrize(
-    ("others", "named"),
+    ("calls", "named"),
     [
-        ({"precision": "float32"}, "its precision is 'float64'; this build's is 'float32'"),
-        ({"region": "box"}, "its region is None; this build's is {'name': 'box'"),
+        (({}, {"precision": "float32"}), "its precision is 'float64'; this build's is 'float32'"),
+        (({"region": 80}, {"region": 70}), "its region is {'name': 'box', 'sha256': "),
     ],
 )
 def test_an_unfinished_build_of_another_field_is_refused_and_told_apart(
-    catalog: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, others: dict[str, Any], named: str
+    catalog: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, calls: tuple[dict[str, Any], ...], named: str
 ) -> None:
-    begin(catalog, monkeypatch, bounds=(0, 0, 90, 60))
-    if "region" in others:
-        others = {"region": tmp_path / "box.geojson"}
-        geopandas.GeoSeries([shapely.box(5, 5, 80, 50)], crs="EPSG:4326").to_file(others["region"])
+    first, second = (
+        call | ({"region": box(tmp_path / str(number), call["region"])} if "region" in call else {})
+        for number, call in enumerate(calls)
+    )
+    begin(catalog, monkeypatch, bounds=(0, 0, 90, 60), **first)
     with pytest.raises(OutputExistsError, match=rf"An unfinished build stands in .*{re.escape(named)}.*--overwrite"):
-        build(catalog, bounds=(0, 0, 90, 60), **others)
-    field = build(catalog, bounds=(0, 0, 90, 60), overwrite=True, **others)
+        build(catalog, bounds=(0, 0, 90, 60), **second)
+    field = build(catalog, bounds=(0, 0, 90, 60), overwrite=True, **second)
     assert remains(catalog) == ["collection.json", field.path.parent.name]
+
+
+def test_a_region_outside_of_the_bounds_is_refused_before_work(catalog: Path, tmp_path: Path) -> None:
+    with pytest.raises(GridError, match=r"The region box lies outside of bounds=\(-90\.0, 0\.0, -60\.0, 30\.0\)"):
+        build(catalog, bounds=(-90, 0, -60, 30), region=box(tmp_path / "a", 80))
+    assert not catalog.exists()
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{}", '{"identity": {}, "packing": {}, "reduction_sha256": null}'])
+def test_an_unfinished_build_whose_plan_is_lost_begins_anew(
+    catalog: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    begin(catalog, monkeypatch, pca=2)
+    work = catalog / "xyz" / ".xyz-pca2-10deg-cog-uint8.build"
+    (work / "plan.json").write_text(damage)
+    build(catalog, pca=2)
+    begin(catalog, monkeypatch, pca=2, overwrite=True)
+    (work / "field" / "reduction.safetensors").write_bytes(b"")
+    build(catalog, pca=2, overwrite=True)
+    assert remains(catalog) == ["collection.json", "xyz-pca2-10deg-cog-uint8"]
+
+
+def test_a_field_that_a_killed_replacement_left_behind_is_swept(catalog: Path) -> None:
+    build(catalog)
+    old = catalog / "xyz" / f".{ID}.old"
+    old.mkdir()
+    build(catalog)
+    assert not old.exists()
+
+
+def test_a_linked_folder_is_replaced_as_often_as_is_asked(catalog: Path, tmp_path: Path) -> None:
+    folder = build(catalog).path.parent
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    for _ in range(2):
+        build(catalog, overwrite=True)
+    assert not folder.is_symlink()
+    assert (tmp_path / "elsewhere" / f"{ID}.tif").exists()
 
 
 def test_an_unfinished_build_of_another_version_is_refused(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -522,7 +569,7 @@ def test_an_old_field_that_a_killed_replacement_left_is_no_hindrance(catalog: Pa
 
 def test_a_slip_in_the_resolution_is_refused_before_memory_is_gone(catalog: Path) -> None:
     with pytest.raises(
-        GridError, match=r"res=1e-09 makes 1,000,000,000 x 1,000,000,000 pixels, .* TB before compression"
+        GridError, match=r"res=1e-09 degrees makes 1,000,000,000 x 1,000,000,000 pixels, .* GB before compression"
     ):
         build_field("xyz", 1e-9, bounds=(0, 0, 1, 1), out=catalog)
     assert not catalog.exists()

@@ -74,6 +74,19 @@ def test_numbers_are_those_of_formulas_written_out() -> None:
     assert found["relative_rmse"] == pytest.approx(np.sqrt(np.mean(lengths**2)) / deviation, rel=1e-5)
 
 
+def test_the_standard_error_is_how_far_means_of_samples_stray() -> None:
+    exact, got = make_pair(200_000, 4)
+    whole = loss(exact, got)
+    means = whole.reshape(1000, 200).mean(axis=1)
+    errors = [Fidelity.compare(exact[i : i + 200], got[i : i + 200]).standard_error for i in range(0, 200_000, 200)]
+    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(means.std(), rel=0.1)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_fewer_than_two_places_have_no_standard_error(count: int) -> None:
+    assert np.isnan(Fidelity.compare(*make_pair(count)).standard_error)
+
+
 def test_relative_rmse_is_the_root_of_what_r2_leaves_unexplained() -> None:
     exact, got = make_pair()
     unexplained = np.sum((exact - got) ** 2) / np.sum((exact - exact.mean(axis=0)) ** 2)

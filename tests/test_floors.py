@@ -12,8 +12,8 @@ FLOORS: list[set[str]] = [
     {"errors", "card"},
     {"places", "projection", "grid", "region", "weights", "downloads", "tables", "encoders", "fidelity", "integrity"},
     {"models", "field", "reduce"},
-    {"formats", "evaluate", "sample", "stac", "preview", "certificate", "advice"},
-    {"plan", "verify", "advise", "build", "certify"},
+    {"formats", "evaluate", "sample", "stac", "preview", "certificate"},
+    {"plan", "verify", "advice", "advise", "build", "certify"},
     {"cli", "__init__"},
     {"__main__"},
 ]
@@ -21,7 +21,7 @@ FLOORS: list[set[str]] = [
 WITHIN = {
     *(("errors", "card"), ("card", "errors"), ("grid", "places"), ("tables", "places"), ("weights", "downloads")),
     *(("projection", "places"), ("grid", "projection"), ("region", "projection"), ("region", "grid")),
-    *(("reduce", "field"), ("stac", "formats"), ("advice", "certificate")),
+    *(("reduce", "field"), ("stac", "formats"), ("advise", "advice")),
     *(("build", "plan"), ("build", "verify"), ("certify", "verify"), ("advise", "verify")),
 }
 SEE_TORCH = {"encoders", "evaluate"}

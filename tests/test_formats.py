@@ -19,8 +19,9 @@ from embedfield.card import Card, HubWeights
 from embedfield.errors import FormatError, OutputExistsError, PackingError
 from embedfield.field import Field
 from embedfield.formats import cog, open_field, packing, write_field
-from embedfield.formats.stored import HEADER_VERSION
+from embedfield.formats.stored import HEADER_VERSION, packing_of
 from embedfield.models import built_in, card
+from embedfield.reduce import ReducedField, Reduction
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,8 +40,28 @@ BAD_HEADERS: dict[str, tuple[Any, str]] = {
     "unknown card": ({"version": HEADER_VERSION, "card": {"colour": "red"}}, r"cannot be read: .*colour"),
     "card alone": ({"version": HEADER_VERSION, "card": card("xyz").to_dict()}, r"header.*provenance"),
     "version of words": ({"version": "two"}, "header"),
+    "version true": ({"version": True}, "header"),
     "list": ([1, 2], "."),
     "text": ("text", "."),
+}
+
+# The same of a header that is else whole.
+BAD_ENTRIES: dict[str, dict[str, Any]] = {
+    "card in a list": {"card": []},
+    "provenance in a list": {"provenance": [1]},
+    "no provenance": {"provenance": None},
+    "saturated in words": {"saturated": "x"},
+    "saturated nothing": {"saturated": None},
+    "dtype of a number": {"dtype": 8},
+    "crs of a number": {"crs": 4326},
+    "crs in a list": {"crs": []},
+    "reduction in words": {"reduction": "x"},
+    "empty reduction": {"reduction": {}},
+    "no digest": {"reduction": {"components": 2, "explained": [0.5, 0.1]}},
+    "no shares": {"reduction": {"components": 2, "sha256": "0"}},
+    "shares in words": {"reduction": {"components": 2, "sha256": "0", "explained": "abc"}},
+    "a share in words": {"reduction": {"components": 2, "sha256": "0", "explained": ["a"]}},
+    "half a component": {"reduction": {"components": 2.0, "sha256": "0", "explained": [0.5, 0.1]}},
 }
 
 
@@ -139,6 +160,33 @@ def test_a_header_that_cannot_be_understood_is_refused(tmp_path: Path, suffix: s
     assert path.name in str(caught.value)
 
 
+@every_suffix
+@pytest.mark.parametrize("entries", BAD_ENTRIES.values(), ids=BAD_ENTRIES)
+def test_a_header_with_an_entry_of_another_type_is_refused(
+    tmp_path: Path, values: npt.NDArray[np.float32], suffix: str, entries: dict[str, Any]
+) -> None:
+    path = write_field(ArrayField(values), tmp_path / f"field{suffix}").path
+    if suffix == ".zarr":
+        group = zarr.open_group(path, mode="r+")
+        attributes: dict[str, Any] = dict(group.attrs)
+        group.attrs["embedfield"] = attributes["embedfield"] | entries
+    else:
+        with rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as dataset:
+            header = json.loads(dataset.tags()["EMBEDFIELD"])
+            dataset.update_tags(EMBEDFIELD=json.dumps(header | entries))
+    with pytest.raises(FormatError, match=rf"field{suffix} has a header that cannot be read: .* Build the field again"):
+        open_field(path)
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset"),
+    [([1, 0], [0, 0]), ([1, -1], [0, 0]), ([1, np.nan], [0, 0]), ([1, 1], [0, np.inf]), ([1, 1], [0])],
+)
+def test_numbers_that_are_no_packing_are_refused(tmp_path: Path, scale: list[float], offset: list[float]) -> None:
+    with pytest.raises(FormatError, match=r"field\.tif has lost how its numbers are packed\. Build it again"):
+        packing_of(tmp_path / "field.tif", "uint8", scale, offset)
+
+
 def test_a_header_that_is_no_json_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"field\.tif"):
         open_field(plain_tiff(tmp_path / "field.tif", EMBEDFIELD='{"version": 1, "card'))
@@ -205,6 +253,33 @@ def test_what_exists_is_refused_before_anything_is_computed(tmp_path: Path, suff
     with pytest.raises(OutputExistsError, match=rf"field{suffix} exists. Remove it, or write elsewhere"):
         write_field(Untouched(np.zeros((1, 2, 2))), path)
     assert path.read_text() == "mine"
+
+
+@every_suffix
+def test_the_way_back_of_another_field_is_not_overwritten(
+    tmp_path: Path, values: npt.NDArray[np.float32], suffix: str
+) -> None:
+    first, second = (ReducedField(field, Reduction.measure(field, 1)) for field in map(ArrayField, (values, values**2)))
+    with write_field(first, tmp_path / "first.tif") as stored:
+        there = listing(tmp_path)
+        with pytest.raises(OutputExistsError, match=r"reduction\.safetensors exists: .*Write into another folder"):
+            write_field(second, tmp_path / f"second{suffix}")
+        assert listing(tmp_path) == there == ["first.tif", "reduction.safetensors"]
+        assert stored.reduction
+        np.testing.assert_array_equal(stored.reduction.mean, first.reduction.mean)
+        # Beside it whole vectors need none.
+        write_field(ArrayField(values), tmp_path / f"whole{suffix}").close()
+
+
+@every_suffix
+@pytest.mark.parametrize("stem", ["a[1]", "[!a]", "a.b c#1"])
+def test_a_name_may_have_any_sign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, stem: str) -> None:
+    monkeypatch.setattr(cog, "BUDGET", 128 * 128)
+    values = bumpy(1, 140, 150)
+    with write_field(ArrayField(values), tmp_path / f"{stem}{suffix}", dtype="float32") as field:
+        np.testing.assert_array_equal(field.read(), values)
+    left = {".tif": {f"{stem}.vrt", f"{stem}.tiles"}, ".zarr": {f"{stem}.zarr"}}[suffix]
+    assert {path.name for path in tmp_path.iterdir()} == left
 
 
 @every_suffix

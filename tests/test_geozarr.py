@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ import xarray as xr
 import zarr
 from fields import ArrayField, Breaking, bumpy, listing
 
-from embedfield.errors import GridError, OutputExistsError
+from embedfield.errors import FormatError, GridError, OutputExistsError
 from embedfield.formats import geozarr, open_field, write_field
 from embedfield.grid import Grid, Window
 
@@ -272,3 +273,56 @@ def test_the_leftover_of_a_killed_write_is_in_nobodys_way(tmp_path: Path) -> Non
     with write_field(ArrayField(values), tmp_path / "field.zarr", dtype="float32") as field:
         np.testing.assert_array_equal(field.read(), values)
     assert [path.name for path in tmp_path.iterdir()] == ["field.zarr"]
+
+
+# What a bad disk, or a hasty editor, may have made of the metadata of a group: of its root's zarr.json, which has
+# the attributes, the header among them, and the metadata of all arrays.
+DAMAGES: dict[str, Callable[[dict[str, Any], dict[str, Any], dict[str, Any]], object]] = {
+    "no shape": lambda _, attributes, __: attributes.pop("spatial:shape"),
+    "short shape": lambda _, attributes, __: attributes.update({"spatial:shape": [3]}),
+    "shape of words": lambda _, attributes, __: attributes.update({"spatial:shape": ["a", "b"]}),
+    "another shape": lambda _, attributes, __: attributes.update({"spatial:shape": [30, 60]}),
+    "no transform": lambda _, attributes, __: attributes.pop("spatial:transform"),
+    "short transform": lambda _, attributes, __: attributes.update({"spatial:transform": [1, 2]}),
+    "transform of words": lambda _, attributes, __: attributes.update({"spatial:transform": list("abcdef")}),
+    "transform of nothing": lambda _, attributes, __: attributes.update({"spatial:transform": [math.nan] * 6}),
+    "no CRS": lambda _, attributes, __: attributes.pop("proj:code"),
+    "attributes in a list": lambda whole, *_: whole.update(attributes=[]),
+    "consolidated junk": lambda _, __, arrays: arrays.update(scale=3),
+    "no scale": lambda _, __, arrays: arrays.pop("scale"),
+    "one scale": lambda _, __, arrays: arrays["scale"].update(shape=[1]),
+    "complex numbers": lambda _, __, arrays: arrays["embedding"].update(data_type="complex64"),
+    "unknown numbers": lambda _, __, arrays: arrays["embedding"].update(data_type="junk"),
+    "flat embedding": lambda _, __, arrays: arrays.update(embedding=arrays["scale"]),
+    "embedding of no dimension": lambda _, __, arrays: arrays.update(embedding=arrays["spatial_ref"]),
+}
+
+
+@pytest.fixture
+def damaged(stored: Path, tmp_path: Path) -> Path:
+    """Return a copy of a group, to be damaged."""
+    return shutil.copytree(stored, tmp_path / "damaged.zarr")
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_damaged_metadata_are_refused(damaged: Path, damage: Callable[..., object]) -> None:
+    whole = json.loads((damaged / "zarr.json").read_text())
+    damage(whole, whole["attributes"], whole["consolidated_metadata"]["metadata"])
+    (damaged / "zarr.json").write_text(json.dumps(whole))
+    with pytest.raises(FormatError, match=r"damaged\.zarr"):
+        open_field(damaged)
+
+
+@pytest.mark.parametrize("name", ["scale", "offset"])
+@pytest.mark.parametrize("loss", ["gone", "empty", "junk"])
+def test_a_group_that_lost_how_its_numbers_are_packed_is_refused(damaged: Path, name: str, loss: str) -> None:
+    chunk = damaged / name / "c" / "0"
+    chunk.unlink() if loss == "gone" else chunk.write_bytes(b"" if loss == "empty" else b"junk")
+    with pytest.raises(FormatError, match=r"damaged\.zarr has .*(lost how its numbers are packed|cannot be read)"):
+        open_field(damaged)
+
+
+def test_coordinates_that_are_lost_are_not_read_as_zeros(damaged: Path) -> None:
+    (damaged / "x" / "c" / "0").unlink()
+    with xr.open_zarr(damaged) as ds:
+        assert np.isnan(ds.x).all()

@@ -613,3 +613,12 @@ def test_a_globe_that_is_a_speck_in_its_grid_is_found() -> None:
 def test_a_projected_grid_of_no_size_cannot_be_made() -> None:
     with pytest.raises(GridError, match="is no grid on the globe"):
         Grid(west=0.0, north=float("inf"), res=1000.0, width=2, height=2, crs="EPSG:3035")
+
+
+@pytest.mark.parametrize("res", [1e-300, 1e-8])
+def test_more_pixels_than_any_raster_has_are_refused(res: float) -> None:
+    for make in (Grid.from_bounds, Grid.covering):
+        with pytest.raises(GridError, match=r"makes more than 2,147,483,647 pixels along a side.*Choose a coarser res"):
+            make(res, (-180, -90, 180, 90))
+        with pytest.raises(GridError, match="makes more than"):
+            make(res, (0, 0, 4e6, 4e6), "EPSG:3035")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -123,4 +124,97 @@ def test_the_command_names_each_fault_and_exits_with_1(copied: Callable[[str], P
     done = run("verify", raster, "--checksums")
     assert done.code == 1
     assert f"{raster.name} is damaged" in done.err
-    assert "is damaged in 2 places. Build it again with --overwrite." in done.err.splitlines()[-1]
+    assert "is damaged in 1 place. Build it again with --overwrite." in done.err.splitlines()[-1]
+
+
+def test_the_command_refuses_what_is_not_there(copied: Callable[[str], Path], run: Callable[..., Done]) -> None:
+    done = run("verify", copied("cog") / "typo.tif", "--checksums")
+    assert (done.code, done.out) == (1, "")
+    assert "typo.tif does not exist" in done.err
+
+
+@pytest.mark.parametrize("form", ["cog", "zarr"])
+def test_statistics_of_gdal_are_nobodys_damage(copied: Callable[[str], Path], form: str) -> None:
+    folder = copied(form)
+    raster = next(path for path in folder.iterdir() if path.suffix in {".tif", ".zarr"})
+    for place in (raster.with_name(f"{raster.name}.aux.xml"), folder / "preview.png.aux.xml"):
+        place.write_text("<PAMDataset/>")
+    assert check_sums(folder) == []
+
+
+def test_one_damaged_file_is_told_once(copied: Callable[[str], Path]) -> None:
+    folder = copied("cog")
+    (folder / "preview.png").write_bytes(b"short")
+    (folder / "reduction.safetensors").write_bytes(b"new")
+    (folder / f"{folder.name}.tif").unlink()
+    assert sorted(fault.split()[0] for fault in check_sums(folder)) == [
+        "preview.png", "reduction.safetensors", f"{folder.name}.tif",
+    ]  # fmt: skip
+
+
+def test_a_damaged_certificate_can_be_made_anew(copied: Callable[[str], Path]) -> None:
+    folder = copied("cog")
+    (folder / "certificate.json").write_text("{")
+    assert check_sums(folder) == ["certificate.json does not belong to the field ('embedfield verify' makes it anew)"]
+
+
+@pytest.mark.parametrize("text", [b"\xff\xfe", None])
+def test_digests_that_cannot_be_read_are_refused(copied: Callable[[str], Path], text: bytes | None) -> None:
+    sums = copied("cog") / "SHA256SUMS"
+    sums.unlink()
+    if text is None:
+        sums.mkdir()
+    else:
+        sums.write_bytes(text)
+    with pytest.raises(FormatError, match="SHA256SUMS cannot be read"):
+        check_sums(sums.parent)
+
+
+@pytest.mark.parametrize("text", [b"", b"\n", b"junk\n", b"a  b\x00\n", "a  \u2028\x1b[1m\n".encode(), b"a  ../../x\n"])
+def test_digests_that_are_junk_are_faults_in_printable_lines(copied: Callable[[str], Path], text: bytes) -> None:
+    folder = copied("cog")
+    (folder / "SHA256SUMS").write_bytes(text)
+    found = check_sums(folder)
+    assert f"{folder.name}.tif does not belong to the field" in found
+    assert all(fault.isprintable() for fault in found)
+
+
+ITEMS = [
+    b"\xff", b"", b"[]", b"1", b'"assets"', b"{}", b"[" * 100_000,
+    b'{"assets": null}', b'{"assets": []}', b'{"assets": {}}', b'{"assets": 1}', b'{"assets": "embeddings"}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ITEMS, ids=range(len(ITEMS)))
+def test_an_item_that_is_none_is_a_fault(copied: Callable[[str], Path], text: bytes) -> None:
+    folder = copied("cog")
+    (folder / f"{folder.name}.json").write_bytes(text)
+    (fault,) = check_sums(folder)
+    assert fault.startswith(f"{folder.name}.json is damaged: ")
+
+
+@pytest.mark.parametrize(
+    ("asset", "fault"),
+    [
+        (1, "its asset 'preview' has no href"),
+        ({}, "its asset 'preview' has no href"),
+        ({"href": 3}, "its asset 'preview' has no href"),
+        ({"href": "../../../etc/passwd"}, "leads out of the field"),
+        ({"href": "/etc/passwd"}, "leads out of the field"),
+        ({"href": "."}, "leads out of the field"),
+        ({"href": "./another.png"}, "is missing"),
+        ({"href": "x" * 5000}, "cannot be read"),
+        ({"href": "a\x00b"}, ", the asset 'preview', "),
+        ({"href": "\ud800"}, ", the asset 'preview', "),
+        ({"href": "./preview.png", "file:size": "1", "file:checksum": []}, "its size or digest differs"),
+    ],
+)
+def test_an_asset_of_any_kind_is_a_fault_in_one_line(copied: Callable[[str], Path], asset: object, fault: str) -> None:
+    folder = copied("cog")
+    path = folder / f"{folder.name}.json"
+    item = json.loads(path.read_text())
+    path.write_text(json.dumps(item | {"assets": item["assets"] | {"preview": asset}}))
+    (found,) = check_sums(folder)
+    assert fault in found
+    assert found.isprintable()
+    assert len(found) < 300

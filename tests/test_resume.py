@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -117,6 +118,27 @@ def test_a_unit_whose_file_was_lost_is_written_again(tmp_path: Path, kind: str, 
         path.unlink() if loss == "gone" else path.write_bytes(whole[name][:-3])
     assert run(kind, tmp_path / "whole", "never")
     assert contents(tmp_path / "whole" / "field") == whole
+
+
+@pytest.mark.parametrize("kind", ["zarr", "flat"])
+@pytest.mark.parametrize("when", ["killed", "finished"])
+def test_whatever_is_lost_of_the_structure_of_a_group_is_made_anew(tmp_path: Path, kind: str, when: str) -> None:
+    measured = run(kind, tmp_path / "whole", "never")
+    assert measured
+    whole = contents(tmp_path / "whole" / "field")
+    names = ["zarr.json", "1/zarr.json", "embedding/zarr.json", "1/embedding/zarr.json", "scale/c/0", "x/c/0"]
+    for loss in ("gone", "empty", "all gone"):
+        folder = tmp_path / loss
+        ended = run(kind, folder, "never" if when == "finished" else str(int(measured[0] * 0.7)))
+        assert (ended is None) == (when == "killed")
+        for path in (folder / "field" / "field.zarr" / name for name in names):
+            path.write_bytes(b"") if loss == "empty" else path.unlink()
+        if loss == "all gone":
+            (folder / "field" / "field.zarr" / "embedding" / "c" / "0" / "0" / "0").unlink()
+            shutil.rmtree(folder / "field" / "field.zarr" / "offset")
+        (folder / "field" / "field.zarr" / "x" / "zarr.json.0.partial").write_bytes(b"cut")
+        assert run(kind, folder, "never")
+        assert contents(folder / "field") == whole
 
 
 @pytest.mark.parametrize("tail", [b"{", b'{"unit": "0-0-0", "satur', b"\0" * 512, b"[1]\n", b"\xff\xfe\n"])

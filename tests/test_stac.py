@@ -553,3 +553,22 @@ def test_a_model_without_doi_and_stated_licence_makes_a_valid_entry(tmp_path: Pa
     collection = read(tmp_path / "catalog" / "gps2vec-tag" / "collection.json")
     assert validate(collection)
     assert collection["license"] == "other"
+
+
+def test_sizes_and_digests_that_are_known_are_not_taken_from_the_files(catalog: Path) -> None:
+    path = build(catalog)
+    known = {"./preview.png": {"file:size": 1, "file:checksum": "1220aa"}}
+    with open_field(path.parent) as field:
+        assets = stac.item_of(field, known=known).assets
+    assert assets["preview"].extra_fields == known["./preview.png"]
+    assert assets["embeddings"].extra_fields["file:size"] == path.with_suffix(".tif").stat().st_size
+
+
+def test_an_item_that_was_damaged_is_not_written_anew(catalog: Path) -> None:
+    path = build(catalog)
+    item = read(path)
+    path.write_text(json.dumps(item | {"properties": {}}))
+    before = path.read_text()
+    with open_field(path.parent) as field, pytest.raises(FormatError, match="is no STAC item: .*--overwrite"):
+        stac.refresh(field, ["certificate.json"])
+    assert path.read_text() == before

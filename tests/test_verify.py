@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,12 +12,22 @@ import numpy.typing as npt
 import pytest
 import shapely
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from references import REFERENCE
 from scipy.interpolate import RegularGridInterpolator
 
 from embedfield import verify
-from embedfield.certificate import Certificate, cosine_text, grade, loss_text, write_certificate
+from embedfield.certificate import (
+    Certificate,
+    cosine_text,
+    counted,
+    draw,
+    grade,
+    loss_text,
+    rmse_text,
+    write_certificate,
+)
 from embedfield.encoders.analytic import Analytic
 from embedfield.encoders.positional import UnitVector
 from embedfield.errors import OfflineError, PlacesError, WeightsError
@@ -412,6 +423,7 @@ def test_one_place_has_a_certificate_and_nulls_where_it_tells_nothing(
     write_certificate(found, tmp_path)
     said = json.loads((tmp_path / "certificate.json").read_text(encoding="utf-8"))
     assert said["area"]["places"] == 1
+    assert found.lines[0] == "verified at 1 place"
     assert said["area"]["nearest"]["total"]["relative_rmse"] is None
     assert "unknown" in found.lines[1]
 
@@ -668,7 +680,8 @@ def test_a_certificate_that_cannot_be_written_leaves_nothing(store: Callable[...
 
 def test_a_good_raster_is_called_good(store: Callable[..., StoredField]) -> None:
     found = verify_field(store("xyz", 2), places=500)
-    assert "good (at least 0.99)" in found.verdict[0]
+    assert found.verdict[0].endswith("good (cosine at least 0.99, relative RMSE at most 0.15).")
+    assert found.lines[1].endswith(": good")
     assert "too coarse" not in " ".join(found.verdict)
     assert found.lines[0] == "verified at 500 places, 63 more near the poles, 63 more near the seam"
     assert found.lines[1].startswith("bilinear  cosine 0.99999")
@@ -677,7 +690,8 @@ def test_a_good_raster_is_called_good(store: Callable[..., StoredField]) -> None
 
 def test_a_coarse_grid_is_called_poor_and_what_to_do_is_said(store: Callable[..., StoredField]) -> None:
     found = verify_field(store("sh-l10", 30), places=500)
-    assert "poor (below 0.97)" in found.verdict[0]
+    assert "poor (cosine below 0.97, relative RMSE of " in found.verdict[0]
+    assert found.lines[1].endswith(": poor")
     assert "this grid is too coarse for sh-l10. Choose a finer --res" in found.verdict[2]
     assert "embedfield sample --model sh-l10" in found.lines[-1]
 
@@ -707,7 +721,7 @@ def test_geoclip_at_a_tenth_of_a_degree_is_certified_to_be_poor(
     field = EncodedField(load("geoclip", released, "cpu"), Grid.from_bounds(0.1, (5, 45, 10, 48)))
     found = verify_field(store(field), weights=released, device="cpu", places=500)
     assert 0.9 < total(found, "bilinear").cosine < 0.965
-    assert "poor (below 0.97)" in found.verdict[0]
+    assert "poor (cosine below 0.97" in found.verdict[0]
     assert "this grid is too coarse for geoclip" in found.verdict[2]
     assert found.area.readings["bilinear"]["packing"].mean_loss < 1e-4
 
@@ -748,8 +762,81 @@ def test_losses_are_told_with_two_digits(loss: float, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cosine", "said"),
-    [(1, "good"), (0.99, "good"), (0.98999, "fair"), (0.97, "fair"), (0.96999, "poor"), (-1, "poor")],
+    ("cosine", "rmse", "said"),
+    [
+        (1, 0, "good"),
+        (0.99, 0.15, "good"),
+        (0.98999, 0, "fair"),
+        (0.97, 0.25, "fair"),
+        (1, 0.1501, "fair"),
+        (0.96999, 0, "poor"),
+        (1, 0.2501, "poor"),
+        (-1, 2, "poor"),
+        (1, float("nan"), "good"),
+        (float("nan"), float("nan"), "poor"),
+    ],
 )
-def test_grades_begin_where_they_are_said_to(cosine: float, said: str) -> None:
-    assert grade(cosine) == said
+def test_grades_begin_where_they_are_said_to(cosine: float, rmse: float, said: str) -> None:
+    assert grade(cosine, rmse) == said
+
+
+def test_vectors_that_point_the_same_way_do_not_make_a_raster_good(store: Callable[..., StoredField]) -> None:
+    found = verify_field(store("sh-l10", 2, (6, 46, 10, 48)), places=500)
+    assert total(found, "bilinear").cosine > 0.998
+    assert re.search(r": poor \(relative RMSE of 0\.\d+ above 0\.25\)\.$", found.verdict[0])
+    assert re.search(r"relative RMSE 0\.\d+: poor \(RMSE above 0\.25\)$", found.lines[1])
+    assert "this grid is too coarse for sh-l10" in found.lines[-1]
+
+
+@pytest.mark.parametrize(("rmse", "said"), [(0.152, "0.152"), (0.15, "0.15"), (0.148, "0.15"), (0.2531, "0.253")])
+def test_an_rmse_above_a_bound_is_not_rounded_to_it(rmse: float, said: str) -> None:
+    assert rmse_text(rmse) == said
+
+
+@pytest.mark.parametrize(("count", "said"), [(0, "0 places"), (1, "1 place"), (4096, "4,096 places")])
+def test_one_place_is_not_places(count: int, said: str) -> None:
+    assert counted(count, "place") == said
+
+
+def drawn(certificate: Certificate, path: Path, monkeypatch: pytest.MonkeyPatch) -> Figure:
+    """The figure that is written as a picture."""
+    figures: list[Figure] = []
+    save = Figure.savefig
+
+    def saved(self: Figure, *args: Any, **options: Any) -> None:
+        figures.append(self)
+        save(self, *args, **options)
+
+    monkeypatch.setattr(Figure, "savefig", saved)
+    draw(certificate, path / "picture.png")
+    return figures[0]
+
+
+def test_a_picture_says_how_a_field_was_made_and_its_legend_leaves_the_heading_free(
+    store: Callable[..., StoredField], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    region = Region.from_geometries([shapely.Point(10, 47).buffer(4)], "EPSG:4326", "round")
+    whole = EncodedField(load("sh-l10", device="cpu"), Grid.from_bounds(1, SWISS), supersample=2, region=region)
+    found = verify_field(store(ReducedField(whole, Reduction.measure(whole, 5))), places=200)
+    figure = drawn(found, tmp_path, monkeypatch)
+    heading = figure.texts[0].get_text()
+    assert heading.startswith("sh-l10 at 1° as uint8, 5 components, 2 × 2 samples a pixel, round: ")
+    assert figure.texts[0].get_window_extent().x1 < 1200
+    losses = figure.axes[2]
+    assert losses.get_title(loc="left") == "How much, and to what"
+    legend = losses.get_legend()
+    assert legend
+    assert len(legend.get_texts()) == 5
+    # The left one of the three titles that axes have.
+    title = next(text for text in losses.texts + losses.get_children() if "How much" in str(text))
+    assert legend.get_window_extent().y1 <= title.get_window_extent().y0
+    assert title.get_window_extent().y1 < figure.texts[1].get_window_extent().y0
+
+
+def test_a_single_band_of_latitude_is_drawn_within_its_frame(
+    store: Callable[..., StoredField], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    latitudes = drawn(verify_field(store("sh-l10", 2, (0, 40, 10, 50)), places=200), tmp_path, monkeypatch).axes[1]
+    low, high = latitudes.get_ylim()
+    assert low == 0
+    assert high >= 1.15 * latitudes.dataLim.ymax > 0

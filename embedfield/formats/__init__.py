@@ -92,24 +92,41 @@ def write_field(
     Raises:
         FormatError: If the suffix is of no format that can be written, or
             there is no such layout.
-        OutputExistsError: If something stands there.
+        OutputExistsError: If something stands there, or the way back of another
+            reduced field beside it.
         PackingError: If the dtype cannot hold the field.
     """
     path = Path(path)
     check_layout(path.suffix, layout)
-    tiled = (path.with_suffix(".vrt"), path.with_suffix(".tiles")) if WRITERS[path.suffix] is write_cog else ()
-    for name in (path, *tiled, path.with_name(f"{path.name}.vrt")):
-        if name.exists():
-            raise OutputExistsError(f"{name} exists. Remove it, or write elsewhere.")
+    _check_free(path, field)
     packing = Packing.measure(field, dtype)
     with _workplace(path) as folder:
         work = Work(field, packing, Journal(folder / "journal"), progress or (lambda _: None))
         written = write_raster(work, folder / path.name, layout)
-        keep_reduction(field, path.parent)
+        keep_reduction(field, folder)
+        things = [thing for thing in folder.iterdir() if thing != work.journal.folder]
         # Pixels before the VRT that names them.
-        for thing in sorted(folder.glob(f"{path.stem}.*"), key=lambda thing: thing.suffix == ".vrt"):
+        for thing in sorted(things, key=lambda thing: (thing.suffix == ".vrt", thing.name)):
             thing.rename(path.parent / thing.name)
     return open_field(path.parent / written.name)
+
+
+def _check_free(path: Path, field: Field) -> None:
+    """Refuse to write where something stands.
+
+    Raises:
+        OutputExistsError: If it does.
+    """
+    tiled = (path.with_suffix(".vrt"), path.with_suffix(".tiles")) if WRITERS[path.suffix] is write_cog else ()
+    for name in (path, *tiled, path.with_name(f"{path.name}.vrt")):
+        if name.exists():
+            raise OutputExistsError(f"{name} exists. Remove it, or write elsewhere.")
+    way_back = path.with_name(REDUCTION)
+    if field.reduction and way_back.exists():
+        raise OutputExistsError(
+            f"{way_back} exists: the components of another field there mean nothing without it. Write into another "
+            "folder."
+        )
 
 
 @contextmanager

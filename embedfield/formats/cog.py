@@ -168,7 +168,7 @@ def _write_tile(work: Work, tile: Window, path: Path) -> int:
     vrt.add_arrays(levels)
     overviews = "FORCE_USE_EXISTING" if len(levels) > 1 else "NONE"
     with rasterio.Env(GDAL_MEM_ENABLE_OPEN="YES", GDAL_CACHEMAX=CACHE), rasterio.open(vrt.text()) as source:
-        placed(path, lambda part: _copy(source, part, OVERVIEWS=overviews, **OPTIONS))
+        placed(path, lambda part: _write_file(source, part, OVERVIEWS=overviews, **OPTIONS))
     work.journal.add(unit, path, saturated=saturated)
     return saturated
 
@@ -187,6 +187,13 @@ def _codes(work: Work, tile: Window, unit: str) -> tuple[npt.NDArray[Any], int]:
         work.progress(strip.width * strip.height)
         work.journal.keep(unit, codes, top + strip.height, saturated)
     return codes, saturated
+
+
+def _write_file(source: rasterio.DatasetReader, path: Path, **options: Any) -> None:
+    """Write a file by way of memory: on a full disk GDAL may leave one that is cut short, and say nothing."""
+    with MemoryFile(ext=".tif") as file:
+        _copy(source, file.name, **options)
+        path.write_bytes(file.getbuffer())
 
 
 def _copy(source: rasterio.DatasetReader, path: Path | str, **options: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import warnings
 from collections import deque
@@ -14,15 +15,15 @@ import zarr
 from affine import Affine
 from pyproj import CRS
 from zarr.codecs import BloscCodec, ZstdCodec
-from zarr.errors import GroupNotFoundError, ZarrUserWarning
+from zarr.errors import ZarrUserWarning
 from zarr.storage import LocalStore
 
 from embedfield.errors import FormatError
 from embedfield.formats.packing import LEVELS, packed
-from embedfield.formats.stored import HEADER, StoredField, check_bands, grid_of, header_of, packing_of
+from embedfield.formats.stored import HEADER, StoredField, check_bands, grid_of, header_of, packing_of, refused
 from embedfield.formats.vrt import Vrt
 from embedfield.grid import Window
-from embedfield.integrity import placed
+from embedfield.integrity import placed, sync
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,24 +69,36 @@ class ZarrField(StoredField):
         self.path = Path(path)
         # A chunk that is not where it is looked for reads as nodata.
         self._file = self.path.absolute()
-        try:
+        with refused(self.path, "cannot be opened: it is no Zarr v3 group, or not a whole one"):
             group = zarr.open_group(LocalStore(self._file, read_only=True), mode="r", zarr_format=3)
-        # ContainsArrayError is one, and so is broken JSON.
-        except (GroupNotFoundError, FileNotFoundError, ValueError) as error:
-            raise FormatError(f"{path} cannot be opened: it is no Zarr v3 group, or not a whole one.") from error
-        if HEADER not in group.attrs:
+            attributes: dict[str, Any] = dict(group.attrs)
+        if HEADER not in attributes:
             raise FormatError(
                 f"{path} is no field of embedfield: it has no '{HEADER}' header. Make one with 'embedfield build'."
             )
-        self._take_header(group.attrs[HEADER])
+        self._take_header(attributes[HEADER])
+        with refused(self.path, "has metadata that cannot be read"):
+            self._take_group(group, attributes)
+
+    def _take_group(self, group: zarr.Group, attributes: dict[str, Any]) -> None:
+        """Set what the group says of itself.
+
+        Raises:
+            FormatError: If it is no whole field.
+        """
         self._embedding = _array(group, "embedding")
-        check_bands(self.path, self._embedding.shape[0], self.dim)
-        attributes: dict[str, Any] = dict(group.attrs)
-        height, width = attributes["spatial:shape"]
+        bands, *shape = self._embedding.shape
+        check_bands(self.path, bands, self.dim)
+        if attributes["spatial:shape"] != shape:
+            raise FormatError(
+                f"{self.path} has {shape} rows and columns, and its metadata say {attributes['spatial:shape']}. "
+                "Build it again."
+            )
+        height, width = shape
         self.grid = grid_of(
             self.path, Affine(*attributes["spatial:transform"]), (height, width), attributes["proj:code"], self._crs
         )
-        scale, offset = (np.asarray(_array(group, name)[:]) for name in ("scale", "offset"))
+        scale, offset = (np.asarray(_array(group, name, (bands,))[:]) for name in ("scale", "offset"))
         self.packing = packing_of(self.path, self._embedding.dtype.name, scale, offset)
 
     def read(self, window: Window | None = None) -> npt.NDArray[np.float32]:
@@ -113,13 +126,9 @@ def write_zarr(work: Work, path: Path, layout: Layout = "sharded") -> Path:
     """
     field, packing, levels = work.field, work.packing, _levels(work.field.grid)
     if not work.journal.done(path.name):
-        shutil.rmtree(path, ignore_errors=True)
-        for level in levels:
-            # As text it would be taken for an address: '#' and '?' would end it.
-            group = zarr.open_group(LocalStore(path / level.name), mode="w", zarr_format=3)
-            _write_coordinates(group, level, packing)
-            _create_embedding(group, level, field, packing, layout)
+        shutil.rmtree(path, ignore_errors=True)  # of a journal that was lost
         work.journal.add(path.name)
+    _lay_out(work, path, levels, layout)
     with ThreadPoolExecutor(1) as writer:
         pyramid = _Pyramid(work, path, levels, writer)
         pyramid.write(len(levels) - 1, 0, 0)
@@ -138,6 +147,24 @@ def write_zarr(work: Work, path: Path, layout: Layout = "sharded") -> Path:
         vrt.add_files([f"{path.name}/{level.name}/embedding".replace("//", "/") for level in levels])
         placed(path.with_name(f"{path.name}.vrt"), lambda part: part.write_text(vrt.text(), encoding="utf-8"))
     return path
+
+
+def _lay_out(work: Work, path: Path, levels: list[_Level], layout: Layout) -> None:
+    """Put all that a group has but its shards in place of what an earlier process wrote, or lost, of it."""
+    # It is small, and no unit of the journal: made anew at every run it is right, whatever became of it.
+    made = work.journal.folder / "structure"
+    shutil.rmtree(made, ignore_errors=True)
+    for level in levels:
+        # As text it would be taken for an address: '#' and '?' would end it.
+        group = zarr.open_group(LocalStore(made / level.name), mode="w", zarr_format=3)
+        _write_coordinates(group, level, work.packing)
+        _create_embedding(group, level, work.field, work.packing, layout)
+    for file in sorted(file for file in made.rglob("*") if file.is_file()):
+        target = path / file.relative_to(made)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file.replace(target)
+        sync(target)
+    shutil.rmtree(made)
 
 
 def _consolidate(path: Path) -> None:
@@ -334,7 +361,13 @@ def _write_coordinates(group: zarr.Group, level: _Level, packing: Packing) -> No
     }
     for name, (values, dimensions, attributes) in small.items():
         array = group.create_array(
-            name, shape=values.shape, dtype=values.dtype, dimension_names=dimensions, attributes=attributes
+            name,
+            shape=values.shape,
+            dtype=values.dtype,
+            # A chunk that is lost must not be read as numbers.
+            fill_value=math.nan if values.dtype.kind == "f" else 0,
+            dimension_names=dimensions,
+            attributes=attributes,
         )
         array[...] = values
 
@@ -381,13 +414,14 @@ def _attributes(field: Field, level: _Level, packing: Packing) -> dict[str, Any]
     }
 
 
-def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
+def _array(group: zarr.Group, name: str, shape: tuple[int, ...] | None = None) -> zarr.Array[Any]:
     """Return an array of a group.
 
     Raises:
-        FormatError: If the group has none of that name.
+        FormatError: If the group has none of that name and shape.
     """
     array = group.get(name)
-    if not isinstance(array, zarr.Array):
-        raise FormatError(f"{group.store_path} has no array {name!r}. It is not a whole field; build it again.")
+    if not isinstance(array, zarr.Array) or shape not in (None, array.shape):
+        wanted = f"{name!r}" if shape is None else f"{name!r} of shape {shape}"
+        raise FormatError(f"{group.store_path} has no array {wanted}. It is not a whole field; build it again.")
     return array

@@ -83,11 +83,13 @@ class Journal:
             os.truncate(self._path, whole)
 
     def _take(self, entry: Entry) -> None:
-        if "rows" in entry:
-            self._kept.setdefault(entry["unit"], []).append(entry)
+        unit, kind = entry["unit"], "rows" if "rows" in entry else "bytes"
+        whole: Entry = {"unit": unit, "saturated": int(entry["saturated"]), kind: int(entry[kind])}  # type: ignore[misc]
+        if kind == "rows":
+            self._kept.setdefault(unit, []).append(whole)
         else:
-            self._done[entry["unit"]] = entry
-            self._kept.pop(entry["unit"], None)  # its rows are not kept any longer
+            self._done[unit] = whole
+            self._kept.pop(unit, None)  # its rows are not kept any longer
 
     def done(self, unit: str, *paths: Path) -> Entry | None:
         """Return what is known of a unit that is whole, its files as large as they were; None if it is not."""
@@ -102,9 +104,7 @@ class Journal:
             paths: Its files; one that holds only nodata may be left out by a format.
             saturated: How many of its values lay outside their range.
         """
-        for path in paths:
-            if path.exists():
-                sync(path)
+        sync(*(path for path in paths if path.exists()))
         self._enter({"unit": unit, "saturated": saturated, "bytes": _bytes(paths)})
         self._scratch(unit).unlink(missing_ok=True)
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from embedfield.card import Card
-from embedfield.errors import CardError, FormatError, GridError
+from embedfield.errors import FormatError, GridError
 from embedfield.field import Field
 from embedfield.formats.packing import DTYPES, Packing
 from embedfield.grid import TOLERANCE, Grid
 from embedfield.reduce import Reduction
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     import numpy.typing as npt
@@ -26,6 +27,8 @@ HEADER_VERSION = 2
 HEADER = "embedfield"
 # Beside a reduced field: the way back to its model's vectors.
 REDUCTION = "reduction.safetensors"
+# What is raised, here or in the libraries beneath, by metadata that are damaged.
+DAMAGE = (LookupError, TypeError, ValueError, AttributeError, RuntimeError, OSError)
 
 
 class StoredField(Field):
@@ -96,25 +99,66 @@ class StoredField(Field):
         """Set what the header says.
 
         Raises:
-            FormatError: If a newer embedfield wrote it.
+            FormatError: If a newer embedfield wrote it, or it is damaged.
         """
         found = header.get("version") if isinstance(header, dict) else None
-        if not isinstance(found, int):
+        if not isinstance(found, int) or isinstance(found, bool):
             raise FormatError(f"{self.path} has a header that cannot be read: no version. Build the field again.")
         if found > HEADER_VERSION:
             raise FormatError(
                 f"{self.path} has header version {found}; this embedfield reads {HEADER_VERSION}. Update it."
             )
-        try:
-            self.card = Card.from_dict(header["card"])
-            self.provenance = header["provenance"]
-            self.saturated = header["saturated"]
-            self._dtype = header.get("dtype")
-            self._crs = header.get("crs", "EPSG:4326")
-            self._reduced = header.get("reduction")
-            self.components = self._reduced["components"] if self._reduced else None
-        except (KeyError, TypeError, CardError) as error:
-            raise FormatError(f"{self.path} has a header that cannot be read: {error}") from error
+        with refused(self.path, "has a header that cannot be read"):
+            told = {"dtype": None, "crs": "EPSG:4326", "reduction": None} | header
+            self.card = Card.from_dict(_typed(told, "card", dict))
+            self.provenance = _typed(told, "provenance", dict)
+            self.saturated = _typed(told, "saturated", int)
+            self._dtype = _typed(told, "dtype", str, type(None))
+            self._crs = _typed(told, "crs", str)
+            self._reduced = _typed(told, "reduction", dict, type(None))
+            self.components = None if self._reduced is None else _components(self._reduced)
+
+
+@contextmanager
+def refused(path: Path, fault: str) -> Iterator[None]:
+    """Refuse a file whose metadata break what reads them.
+
+    Args:
+        path: The file.
+        fault: What is wrong with it then, in words.
+
+    Raises:
+        FormatError: If they do.
+    """
+    try:
+        yield
+    except FormatError:
+        raise
+    except DAMAGE as error:
+        raise FormatError(f"{path} {fault}: {str(error).rstrip('.')}. Build the field again.") from error
+
+
+def _typed(told: Mapping[str, Any], name: str, *kinds: type) -> Any:
+    """Return an entry of a header, refusing one of another type; no bool is a number.
+
+    Raises:
+        ValueError: If there is none.
+        TypeError: If it is of another type.
+    """
+    if name not in told:
+        raise ValueError(f"it has no {name}")
+    if type(told[name]) not in kinds:
+        raise TypeError(f"its {name} is {told[name]!r}")
+    return told[name]
+
+
+def _components(reduced: Mapping[str, Any]) -> int:
+    """Return how many components a header states, once all that it says of them can be used."""
+    _typed(reduced, "sha256", str)
+    for share in _typed(reduced, "explained", list):
+        _typed({"explained share": share}, "explained share", float, int)
+    components: int = _typed(reduced, "components", int)
+    return components
 
 
 def grid_of(path: Path, transform: Affine, shape: tuple[int, int], crs: str | None, written: str) -> Grid:
@@ -162,12 +206,17 @@ def packing_of(path: Path, dtype: str, scale: npt.ArrayLike, offset: npt.ArrayLi
     """Return the packing that a file states.
 
     Raises:
-        FormatError: If its dtype is none that this embedfield unpacks.
+        FormatError: If its dtype is none that this embedfield unpacks, or its
+            scales and offsets are not those of any packing.
     """
     known = [name for name in DTYPES if name == dtype]
     if not known:
         raise FormatError(f"{path} stores {dtype}; this embedfield reads {', '.join(DTYPES)}. Update it.")
-    return Packing(known[0], np.asarray(scale, dtype=np.float64), np.asarray(offset, dtype=np.float64))
+    scales, offsets = np.asarray(scale, dtype=np.float64), np.asarray(offset, dtype=np.float64)
+    # A chunk of them that is lost would be read as zeros, and every pixel of a band be the same.
+    if scales.shape != offsets.shape or not (np.isfinite(scales) & np.isfinite(offsets) & (scales > 0)).all():
+        raise FormatError(f"{path} has lost how its numbers are packed. Build it again.")
+    return Packing(known[0], scales, offsets)
 
 
 def header_of(field: Field, packing: Packing, saturated: int) -> dict[str, Any]:
