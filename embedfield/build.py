@@ -52,8 +52,6 @@ if TYPE_CHECKING:
     from embedfield.grid import Bounds
 
 Format = Literal["cog", "zarr"]
-# Suffixes of the files of a field that are many; chunks have none.
-UNITS = (".tif", "")
 # No field is compressed further than this.
 GREATEST_COMPRESSION = 100
 
@@ -478,13 +476,16 @@ def _written(
         yield stored
 
 
+def _is_unit(path: Path) -> bool:
+    """Return whether a file is a tile or a shard, which is on the disk since the journal has it."""
+    return path.suffix == ".tif" or "/embedding/c/" in path.as_posix()
+
+
 def _put_in_place(plan: Plan, folder: Path) -> None:
     """Give a field its folder, in place of what stood there, and sweep up."""
     old = _old_folder(folder)
     _remove(old)
-    for path in plan.result.rglob("*"):
-        if path.suffix not in UNITS and path.is_file():  # a unit is on the disk since it was entered
-            sync(path)
+    sync(*(path for path in plan.result.rglob("*") if path.is_file() and not _is_unit(path)))
     if folder.exists() or folder.is_symlink():
         folder.rename(old)
     plan.result.rename(folder)

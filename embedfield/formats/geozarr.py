@@ -23,7 +23,7 @@ from embedfield.formats.packing import LEVELS, packed
 from embedfield.formats.stored import HEADER, StoredField, check_bands, grid_of, header_of, packing_of, refused
 from embedfield.formats.vrt import Vrt
 from embedfield.grid import Window
-from embedfield.integrity import placed, sync
+from embedfield.integrity import placed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -163,7 +163,6 @@ def _lay_out(work: Work, path: Path, levels: list[_Level], layout: Layout) -> No
         target = path / file.relative_to(made)
         target.parent.mkdir(parents=True, exist_ok=True)
         file.replace(target)
-        sync(target)
     shutil.rmtree(made)
 
 
