@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import filelock
 import numpy as np
 
 from embedfield import models
 from embedfield.certificate import write_certificate
 from embedfield.errors import (
-    BusyError,
-    EmbedfieldError,
     FormatError,
     GridError,
     OutputExistsError,
     PackingError,
-    StorageError,
 )
 from embedfield.evaluate import EncodedField, Precision, check_centres, load
+from embedfield.folder import area_of, field_id, held, old_folder, put_in_place, remove, work_folder
 from embedfield.formats import SUFFIXES, check_layout, open_field, write_raster
 from embedfield.formats.journal import Journal, Work
 from embedfield.formats.packing import DTYPES, Dtype
 from embedfield.grid import Grid
-from embedfield.integrity import sync, sync_folder, write_sums
-from embedfield.places import GLOBE
+from embedfield.integrity import storage_errors, write_sums
 from embedfield.plan import Plan, identity, sweep
 from embedfield.preview import write_preview
 from embedfield.reduce import check_components
@@ -39,7 +33,7 @@ from embedfield.stac import add_to_catalog, check_catalog, is_entered
 from embedfield.verify import verify_field
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
     import pystac
 
@@ -149,7 +143,7 @@ def build_field(
     out = _local_folder(out)
     wishes = {**inputs, **_given(dims=dims, pca=pca, ss=supersample if supersample != 1 else None)}
     masked = region if mask else None
-    area = _area(grid, masked, given=bounds is not None or region is not masked)
+    area = area_of(grid, masked, given=bounds is not None or region is not masked)
     folder = out / card.name / field_id(card.name, grid, format, dtype, wishes, area=area, layout=layout)
     _check_place(out, folder)
     _check_size(grid, (pca or card.dim) * np.dtype(dtype).itemsize, folder)
@@ -158,7 +152,7 @@ def build_field(
         model, weights, device, precision, dims=dims, database=database, offline=offline, report=report, **inputs
     )
     field = EncodedField(evaluator, grid, supersample=supersample, region=masked)
-    with _storage_errors(folder), _held(folder):
+    with storage_errors(folder), held(folder):
         if folder.exists() and not _must_replace(folder, field, pca, overwrite=overwrite):
             return _found(out, folder, evaluator.device.type, report)
         plan = _plan(folder, field, dtype, pca, overwrite=overwrite)
@@ -186,7 +180,7 @@ def _finish(
         verdict = _certified(written, evaluator, plan.result, report).lines if evaluator else []
     _leave_out(plan.result, (".*.part",) if evaluator else (".*.part", "certificate.*"))
     write_sums(plan.result)
-    _put_in_place(plan, folder)
+    put_in_place(plan, folder)
     seconds = time.monotonic() - begun
     stored = open_field(folder)
     run = {"device": plan.device, "seconds": round(seconds, 1)} | ({"resumed": True} if plan.resumed else {})
@@ -206,9 +200,9 @@ def _leave_out(folder: Path, patterns: Iterable[str]) -> None:
 def _found(out: Path, folder: Path, device: str, report: Callable[[str], None]) -> StoredField:
     """Open a field that is there already, and finish what a build that was killed at its very end left to do."""
     stored = open_field(folder)
-    _remove(_old_folder(folder))
-    if not (_work_folder(folder) / "field").exists():
-        sweep(_work_folder(folder))
+    remove(old_folder(folder))
+    if not (work_folder(folder) / "field").exists():
+        sweep(work_folder(folder))
     if not is_entered(out, stored):
         add_to_catalog(out, stored, {"device": device})
     certified = (folder / "certificate.json").exists()
@@ -237,35 +231,9 @@ def _grid(res: float, bounds: Bounds | None, crs: str, region: Region | None) ->
     return Grid.from_bounds(res, bounds, crs)
 
 
-def _area(grid: Grid, region: Region | None, *, given: bool) -> str:
-    """Return what is built as a part of a name: a region, bounds if they were given, nothing where it is all there is.
-
-    Raises:
-        GridError: If the region lies outside of the bounds.
-    """
-    edges = _edges(grid) if given and grid.bounds != GLOBE else ""
-    if region is None:
-        return edges
-    if not _meets(grid, region):
-        raise GridError(
-            f"The region {region.name} lies outside of bounds={grid.bounds}. Choose others, or leave one out."
-        )
-    # Whatever a file is called.
-    name = re.sub(r"[^\w.]+", "-", region.name).strip("-.")[:60] or "region"
-    return f"{name}-{edges}" if edges else name
-
-
-def _meets(grid: Grid, region: Region) -> bool:
-    """Return whether the box around a region reaches into a grid."""
-    west, south, east, north = region.bounds(grid.crs)
-    left, bottom, right, top = grid.bounds
-    turns = (-360.0, 0.0, 360.0) if grid.geographic else (0.0,)
-    return south <= top and north >= bottom and any(west + turn <= right and east + turn >= left for turn in turns)
-
-
 def _plan(folder: Path, field: EncodedField, dtype: Dtype, pca: int | None, *, overwrite: bool) -> Plan:
     """Return the plan of a field's build: begun earlier, or now."""
-    work, device = _work_folder(folder), field.evaluator.device.type
+    work, device = work_folder(folder), field.evaluator.device.type
     try:
         return Plan.open(work, field, dtype, pca, device)
     except OutputExistsError:
@@ -275,69 +243,9 @@ def _plan(folder: Path, field: EncodedField, dtype: Dtype, pca: int | None, *, o
     return Plan.open(work, field, dtype, pca, device)
 
 
-def _work_folder(folder: Path) -> Path:
-    """Return where a field is worked on: beside its folder, where nobody looks for fields."""
-    return folder.with_name(f".{folder.name}.build")
-
-
-def _old_folder(folder: Path) -> Path:
-    """Return where a field that is replaced stands for a moment."""
-    return folder.with_name(f".{folder.name}.old")
-
-
-def _remove(path: Path) -> None:
-    """Remove whatever stands under a name, if anything does."""
-    if path.is_symlink() or path.is_file():
-        path.unlink()
-    else:
-        shutil.rmtree(path, ignore_errors=True)
-
-
 def _summary(field: StoredField, item: pystac.Item) -> str:
     size = sum(asset.extra_fields["file:size"] for asset in item.assets.values())
     return f"{field.grid.width} x {field.grid.height} pixels x {field.dim} bands, {size / 1e6:.1f} MB"
-
-
-def field_id(
-    model: str,
-    grid: Grid,
-    format: Format,  # noqa: A002
-    dtype: Dtype,
-    wishes: Mapping[str, float] = MappingProxyType({}),
-    *,
-    area: str | None = None,
-    layout: Layout = "sharded",
-) -> str:
-    """Return the name of a field's folder: model, what is asked of it, resolution, crs, area, format, dtype.
-
-    Args:
-        model: Name of the model.
-        grid: Where the pixels are.
-        format: ``cog`` or ``zarr``.
-        dtype: Type of the stored numbers.
-        wishes: Inputs, dims and other numbers by name, such as ``{"month": 7}``: ``…-month7-…``.
-        area: What it covers, in words; None for its bounds, if they are not the globe.
-        layout: Of Zarr.
-    """
-    wished = "".join(f"-{name}{value:.10g}" for name, value in sorted(wishes.items()))
-    unit = "deg" if grid.geographic else "m" if grid.unit == "metres" else grid.unit.replace(" ", "")
-    system = "" if grid.geographic else f"-{grid.crs.replace(':', '').lower()}"
-    if area is None:
-        area = "" if grid.bounds == GLOBE else _edges(grid)
-    where = f"-{area}" if area else ""
-    flat = "" if layout == "sharded" else f"-{layout}"
-    return f"{model}{wished}-{grid.res:.10g}{unit}{system}{where}-{format}-{dtype}{flat}"
-
-
-def _edges(grid: Grid) -> str:
-    """Return the bounds of a grid as a part of a name."""
-    west, south, east, north = grid.bounds
-    east = east - 360 if grid.geographic and east > 180 else east
-    return "-".join(_degrees(edge, sides) for edge, sides in ((west, "we"), (south, "sn"), (east, "we"), (north, "sn")))
-
-
-def _degrees(value: float, sides: str) -> str:
-    return f"{abs(value):.10g}{sides[value >= 0]}"
 
 
 def _check_choices(format: str, dtype: str, layout: str) -> None:  # noqa: A002
@@ -405,39 +313,6 @@ def _check_place(root: Path, folder: Path) -> None:
     check_catalog(root, folder.parent.name)
 
 
-@contextmanager
-def _storage_errors(folder: Path) -> Iterator[None]:
-    """Turn errors of the disk into ours, while a field's folder is written.
-
-    Raises:
-        StorageError: If there is one.
-    """
-    try:
-        yield
-    except EmbedfieldError:
-        raise
-    except OSError as error:
-        raise StorageError(
-            f"Cannot write {folder}: {error.strerror or error}. Make room there and make it writable, then give the "
-            "same command to go on, or write elsewhere with --out."
-        ) from error
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a field's folder.
-
-    Raises:
-        BusyError: If another process is there.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with filelock.FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0):
-            yield
-    except filelock.Timeout as error:
-        raise BusyError(f"Another process is building {folder}. Wait for it, or write elsewhere with --out.") from error
-
-
 def _must_replace(folder: Path, field: Field, pca: int | None, *, overwrite: bool) -> bool:
     """Return whether the field in a folder is to be replaced; False if it is the same."""
     if overwrite:
@@ -474,21 +349,3 @@ def _written(
     work = Work(plan.field, plan.packing, Journal(plan.folder / "journal"), tell)
     with open_field(write_raster(work, plan.result / name, layout)) as stored:
         yield stored
-
-
-def _is_unit(path: Path) -> bool:
-    """Return whether a file is a tile or a shard, which is on the disk since the journal has it."""
-    return path.suffix == ".tif" or "/embedding/c/" in path.as_posix()
-
-
-def _put_in_place(plan: Plan, folder: Path) -> None:
-    """Give a field its folder, in place of what stood there, and sweep up."""
-    old = _old_folder(folder)
-    _remove(old)
-    sync(*(path for path in plan.result.rglob("*") if path.is_file() and not _is_unit(path)))
-    if folder.exists() or folder.is_symlink():
-        folder.rename(old)
-    plan.result.rename(folder)
-    sync_folder(folder.parent)
-    sweep(plan.folder)
-    _remove(old)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedfield.certificate import FILE, PICTURE, write_certificate
-from embedfield.errors import EmbedfieldError, StorageError
+from embedfield.folder import held
 from embedfield.formats import open_field
-from embedfield.integrity import SUMS, absolute, listed, update_sums
+from embedfield.integrity import SUMS, absolute, listed, storage_errors, update_sums
 from embedfield.stac import is_entered, refresh
 from embedfield.verify import verify_field
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from embedfield.certificate import Certificate
     from embedfield.formats.stored import StoredField
 
@@ -38,16 +35,18 @@ def certify(path: str | Path, **options: Any) -> tuple[Certificate, Path | None]
         FormatError: If there is no field, or its checksums or item cannot be read.
         WeightsError: If the weights are not those that it was made with.
         StorageError: If the disk is full, or may not be written.
+        BusyError: If another process is building it.
     """
     path = Path(path)
     with open_field(absolute(path)) as field:
         folder = field.path.parent
         # Before the work: a list that cannot be read stops it.
         kept = _has_own_folder(field)
-        certificate = verify_field(field, **options)
         if not kept:
-            return certificate, None
-        with _storage_errors(folder):
+            return verify_field(field, **options), None
+        # A build of the same field would put another in its place meanwhile.
+        with storage_errors(folder), held(folder):
+            certificate = verify_field(field, **options)
             write_certificate(certificate, folder)
             update_sums(folder, (FILE, PICTURE))
             refresh(field, (FILE, PICTURE))
@@ -63,21 +62,3 @@ def _has_own_folder(field: StoredField) -> bool:
     # Of a Zarr, which is a folder, the files are listed.
     raster = any(name == path.name or name.startswith(f"{path.name}/") for name in listed(folder))
     return raster or is_entered(folder.parent.parent, field)
-
-
-@contextmanager
-def _storage_errors(folder: Path) -> Iterator[None]:
-    """Turn errors of the disk into ours, while a certificate is written.
-
-    Raises:
-        StorageError: If there is one.
-    """
-    try:
-        yield
-    except EmbedfieldError:
-        raise
-    except OSError as error:
-        raise StorageError(
-            f"Cannot write {folder}: {error.strerror or error}. Make room there and make it writable, then give the "
-            "same command again."
-        ) from error

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embedfield.errors import FormatError
+from embedfield.errors import EmbedfieldError, FormatError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -232,3 +233,21 @@ def sync_folder(path: Path) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+@contextmanager
+def storage_errors(folder: Path) -> Iterator[None]:
+    """Turn errors of the disk into ours, while a field's folder is written.
+
+    Raises:
+        StorageError: If there is one.
+    """
+    try:
+        yield
+    except EmbedfieldError:
+        raise
+    except OSError as error:
+        raise StorageError(
+            f"Cannot write {folder}: {error.strerror or error}. Make room there and make it writable, then give the "
+            "same command to go on, or write elsewhere with --out."
+        ) from error

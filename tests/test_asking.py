@@ -12,8 +12,9 @@ from references import REFERENCE
 
 import embedfield as ef
 from embedfield import models
-from embedfield.build import build_field, field_id
+from embedfield.build import build_field
 from embedfield.errors import CardError, GridError, InputsError, PackingError, UnknownModelError, WeightsError
+from embedfield.folder import field_id
 from embedfield.grid import Grid
 
 if TYPE_CHECKING:

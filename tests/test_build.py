@@ -18,7 +18,7 @@ import shapely
 import torch
 from fields import ArrayField
 
-from embedfield.build import build_field, field_id
+from embedfield.build import build_field
 from embedfield.card import Card
 from embedfield.errors import (
     BusyError,
@@ -32,6 +32,7 @@ from embedfield.errors import (
     WeightsError,
 )
 from embedfield.evaluate import Evaluator, load
+from embedfield.folder import field_id
 from embedfield.formats import open_field
 from embedfield.grid import Grid
 from embedfield.plan import identity

@@ -13,7 +13,7 @@ FLOORS: list[set[str]] = [
     {"places", "projection", "grid", "region", "weights", "downloads", "tables", "encoders", "fidelity", "integrity"},
     {"models", "field", "reduce"},
     {"formats", "evaluate", "sample", "stac", "preview", "certificate"},
-    {"plan", "verify", "advice", "advise", "build", "certify"},
+    {"plan", "folder", "verify", "advice", "advise", "build", "certify"},
     {"cli", "__init__"},
     {"__main__"},
 ]
@@ -22,7 +22,15 @@ WITHIN = {
     *(("errors", "card"), ("card", "errors"), ("grid", "places"), ("tables", "places"), ("weights", "downloads")),
     *(("projection", "places"), ("grid", "projection"), ("region", "projection"), ("region", "grid")),
     *(("reduce", "field"), ("stac", "formats"), ("advise", "advice")),
-    *(("build", "plan"), ("build", "verify"), ("certify", "verify"), ("advise", "verify")),
+    *(
+        ("build", "plan"),
+        ("build", "folder"),
+        ("folder", "plan"),
+        ("certify", "folder"),
+        ("build", "verify"),
+        ("certify", "verify"),
+        ("advise", "verify"),
+    ),
 }
 SEE_TORCH = {"encoders", "evaluate"}
 FILES = sorted(HOUSE.rglob("*.py"))

@@ -224,7 +224,7 @@ class _Pyramid:
 
     def __init__(self, work: Work, path: Path, levels: list[_Level], writer: ThreadPoolExecutor) -> None:
         self.work, self.writer, self.pending = work, writer, deque[Future[None]]()
-        self.broken, self.saturated = False, 0
+        self.saturated = 0
         self.shapes = [level.shape for level in levels]
         self.folders = [path / level.name / "embedding" for level in levels]
         self.arrays = [
@@ -241,17 +241,13 @@ class _Pyramid:
             return None
         codes = np.empty((self.work.field.dim, window.height, window.width), dtype=self.work.packing.dtype)
         saturated = self._gather(codes, level, window) if level else self._compute(codes, window)
-        # The next shard is computed while this one is compressed and written; one by one, so that a shard is
-        # entered after all below it.
+        # The next shard is computed while this one is compressed and written. One below it may never be entered, if
+        # the disk is full: whoever finds this one whole looks below it all the same.
         self.finish(QUEUE)
         self.pending.append(self.writer.submit(self._store, unit, codes, level, window, saturated))
         return codes
 
     def _store(self, unit: str, codes: npt.NDArray[Any], level: int, window: Window, saturated: int) -> None:
-        if self.broken:
-            return
-        # Until it is whole: what waits behind it must not be entered if it never is.
-        self.broken = True
         files = list(self._files(level, window))
         for path in files:  # zarr would read one that is damaged, to write a part of it
             path.unlink(missing_ok=True)
@@ -260,7 +256,6 @@ class _Pyramid:
         if not empty:
             self.arrays[level][:, window.rows, window.cols] = codes
         self.work.journal.add(unit, *files, saturated=saturated)
-        self.broken = False
 
     def finish(self, left: int = 0) -> None:
         """Wait until no more than so many shards are still to be written."""
