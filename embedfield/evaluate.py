@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
+import copy
+from concurrent.futures import ThreadPoolExecutor, wait
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from embedfield import models
+from embedfield.encoders.linear import choosable, multiply
 from embedfield.errors import DeviceError, GridError, PlacesError
 from embedfield.field import Field, Method
 from embedfield.grid import Window
 from embedfield.places import checked, turned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     import numpy.typing as npt
 
     from embedfield.card import Card
     from embedfield.encoders import Encoder
+    from embedfield.encoders.lattice import Lattice
     from embedfield.grid import Grid
     from embedfield.region import Region
 
-Precision = Literal["float32", "float64"]
+Precision = Literal["float64", "float32", "tf32", "bf16"]
+ROUNDED: Final = ("tf32", "bf16")
+# Precisions of a kind of device, the fastest first.
+SPEED: dict[str, tuple[Precision, ...]] = {
+    "cpu": ("bf16", "float32", "float64"),
+    "cuda": ("bf16", "tf32", "float32", "float64"),
+    "mps": ("bf16", "float32"),
+}
 # Places in one batch. On a CPU the activations of a batch should stay in cache.
-BATCH = {"cpu": 2048, "cuda": 131_072}
+BATCH = {"cpu": 1024, "cuda": 131_072, "mps": 16_384}
+# Rows of a lattice for which what is common to pixels of a row is held at a time.
+TABLES = 64
 # Single pixels whose vectors are held at a time.
 PART = 16_384
 # The most centres along a side of a pixel.
@@ -45,22 +59,43 @@ class Evaluator:
 
         Args:
             encoder: What to evaluate; it is moved and cast.
-            device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or
-                ``cuda:N``.
-            precision: ``float32`` or ``float64``; None for that of the
-                encoder's official code.
+            device: ``auto`` (an NVIDIA GPU where there is one), ``cpu``,
+                ``cuda``, ``cuda:N`` or ``mps``.
+            precision: ``float64``, ``float32``, or float32 of which matrix
+                products take 11 (``tf32``) or 8 (``bf16``) binary digits; None
+                for that of the encoder's official code, on ``mps``, which has
+                no float64, for float32.
 
         Raises:
-            DeviceError: If this machine has no such device, or there is no
-                such precision.
+            DeviceError: If this machine has no such device, or the device or
+                the encoder no such precision.
         """
         self.device = _device(device)
-        self.precision: Precision = precision or encoder.card.dtype
-        if self.precision not in get_args(Precision):
-            raise DeviceError(f"precision={precision!r}. Choose from: {', '.join(get_args(Precision))}.")
-        self._dtype: torch.dtype = getattr(torch, self.precision)
+        self.precision: Precision = precision or (encoder.card.dtype if self.device.type != "mps" else "float32")
+        _check_precision(encoder, self.device, self.precision)
+        self._dtype = torch.float64 if self.precision == "float64" else torch.float32
+        self._numbers: npt.DTypeLike = "float64" if self.precision == "float64" else "float32"
         self._encoder = encoder.ready(self.device, self._dtype)
+        multiply(self._encoder, self.precision if self.precision in ROUNDED else "full")
+        # Positions are computed in float64, where the device has it.
+        self._host = torch.device("cpu") if self.device.type == "mps" else self.device
         self._batch = BATCH[self.device.type]
+        several = self.device.type == "cpu" and encoder.concurrent
+        self._workers = _Workers(torch.get_num_threads() if several else 1)
+
+    @property
+    def faster(self) -> tuple[Precision, ...]:
+        """The precisions in which its device is faster than in its own, the fastest first."""
+        order = SPEED[self.device.type]
+        return tuple(
+            name
+            for name in order[: order.index(self.precision)]
+            if _reason(self._encoder, self.device, name) is None and (name != "bf16" or _has_bf16(self.device))
+        )
+
+    def at(self, precision: Precision) -> Evaluator:
+        """Return an evaluator of a copy of the encoder, on the same device, at another precision."""
+        return Evaluator(copy.deepcopy(self._encoder), str(self.device), precision)
 
     @property
     def card(self) -> Card:
@@ -94,10 +129,12 @@ class Evaluator:
                 the globe or of the encoder.
         """
         places = checked(lonlat, self.card.latitudes, self.card.name)
-        result = np.empty((len(places), self.dim), dtype=self.precision)
-        with torch.inference_mode():
-            for batch in self._batches(places):
-                result[batch] = self._numpy(self._encoder.encode(self._tensor(places[batch])))
+        result = np.empty((len(places), self.dim), dtype=self._numbers)
+
+        def work(batch: slice | npt.NDArray[np.int64]) -> None:
+            result[batch] = self._encoder.encode(self._tensor(places[batch])).to(self._dtype).cpu().numpy()
+
+        self._workers.each(work, self._batches(places))
         return result
 
     def _batches(self, places: npt.NDArray[np.float64]) -> Iterator[slice | npt.NDArray[np.int64]]:
@@ -136,25 +173,75 @@ class Evaluator:
         return result
 
     def _lattice(self, lons: npt.NDArray[np.float64], lats: npt.NDArray[np.float64]) -> npt.NDArray[np.floating]:
-        """Return embeddings (height, width, dim) of a lattice on which the encoder is defined."""
-        result = np.empty((len(lats), len(lons), self.dim), dtype=self.precision)
-        width = min(len(lons), self._batch) or 1
-        height = max(1, self._batch // width)
+        """Return embeddings of a lattice on which the encoder is defined, (height, width, dim), band by band."""
+        result = self._room(len(lats), len(lons))
         with torch.inference_mode():
-            for row in range(0, len(lats), height):
-                for col in range(0, len(lons), width):
-                    rows, cols = slice(row, row + height), slice(col, col + width)
-                    block = self._encoder.encode_lattice(self._tensor(lons[cols]), self._tensor(lats[rows]))
-                    result[rows, cols] = self._numpy(block)
-        return result
+            for top in range(0, len(lats), TABLES):
+                # What pixels of a row have in common is computed once; so many rows of it are held at a time.
+                lattice = self._encoder.lattice(self._tensor(lons), self._tensor(lats[top : top + TABLES]))
+                rows = result[:, top : top + TABLES]
+
+                def work(block: tuple[slice, slice], rows: torch.Tensor = rows, lattice: Lattice = lattice) -> None:
+                    rows[:, *block].copy_(lattice.block(*block), non_blocking=True)
+
+                self._workers.each(work, self._blocks(*rows.shape[1:]))
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+        return result.numpy().transpose(1, 2, 0)
+
+    def _room(self, height: int, width: int) -> torch.Tensor:
+        """Return room for a lattice, (dim, height, width), where its device writes fastest."""
+        shape = (self.dim, height, width)
+        if self.device.type == "cuda":
+            return torch.empty(shape, dtype=self._dtype, pin_memory=True)
+        # Numpy asks for large pages, of which the system makes fewer.
+        return torch.from_numpy(np.empty(shape, dtype=self._numbers))
+
+    def _blocks(self, height: int, width: int) -> Iterator[tuple[slice, slice]]:
+        """Yield the blocks of a lattice: as many pixels as a batch, whole rows if they fit."""
+        pieces = max(1, -(-width // self._batch))
+        wide = max(1, -(-width // pieces))
+        high = max(1, self._batch // wide)
+        for row in range(0, height, high):
+            for col in range(0, width, wide):
+                yield slice(row, row + high), slice(col, col + wide)
 
     def _tensor(self, values: npt.NDArray[np.float64]) -> torch.Tensor:
         # A copy, for torch warns of arrays that may not be written to.
-        return torch.tensor(values, device=self.device)
+        return torch.tensor(values, device=self._host)
 
-    def _numpy(self, values: torch.Tensor) -> npt.NDArray[np.floating]:
-        found: npt.NDArray[np.floating] = values.to(self._dtype).cpu().numpy()
-        return found
+
+class _Workers:
+    """Threads that work at blocks side by side, each on one processor: no one waits for another at every product."""
+
+    def __init__(self, count: int) -> None:
+        self._pool = ThreadPoolExecutor(count, "embedfield", initializer=_alone) if count > 1 else None
+
+    def each[T](self, work: Callable[[T], None], tasks: Iterable[T]) -> None:
+        """Do all tasks; an error of one is raised once those that are under way have ended."""
+        if self._pool is None:
+            for task in tasks:
+                _quietly(work, task)
+            return
+        pending = [self._pool.submit(_quietly, work, task) for task in tasks]
+        try:
+            for future in pending:
+                future.result()
+        finally:
+            for future in pending:
+                future.cancel()
+            wait(pending)
+
+
+def _quietly[T](work: Callable[[T], None], task: T) -> None:
+    with torch.inference_mode():  # which is a thread's own
+        work(task)
+
+
+def _alone() -> None:
+    """Let torch work on one processor in this thread."""
+    torch.get_num_threads()  # at the first call torch sets the number itself
+    threadpool_limits(1, user_api="openmp")
 
 
 def check_centres(supersample: int) -> None:
@@ -339,8 +426,10 @@ def load(
             of your own, as `read_card` reads it.
         weights: A checkpoint of your own; None for the released one, fetched
             once and then kept in the cache.
-        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:N``.
-        precision: ``float32`` or ``float64``; None for the official one.
+        device: ``auto`` (an NVIDIA GPU where there is one), ``cpu``, ``cuda``,
+            ``cuda:N``, ``mps``.
+        precision: ``float64``, ``float32``, ``tf32`` or ``bf16``; None for the
+            official one.
         dims: Length of the prefix that is wanted of a Matryoshka model, such as
             ``mind``; None for its card's.
         database: A database of your own, for a model that looks things up, such
@@ -367,13 +456,45 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise DeviceError(f"device={name!r} is no device. Choose from: auto, cpu, cuda, cuda:N.") from error
-    if device.type not in BATCH:
-        raise DeviceError(f"device={name!r} does not compute in float64, as positions must be. Use auto, cpu or cuda.")
+        raise DeviceError(f"device={name!r} is no device. Choose from: auto, cpu, cuda, cuda:N, mps.") from error
+    if device.type not in SPEED:
+        raise DeviceError(f"device={name!r} is of no kind that is known here. Use auto, cpu, cuda, cuda:N or mps.")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError(f"device={name!r} is not here: it is a Mac's own. Use --device auto or cpu.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
         raise DeviceError(f"device={name!r} is not here: torch sees {count} CUDA devices. Use --device auto or cpu.")
     return device
+
+
+def _check_precision(encoder: Encoder, device: torch.device, precision: str) -> None:
+    """Refuse a precision that there is not.
+
+    Raises:
+        DeviceError: If there is no such precision, or not on a device, or not of an encoder.
+    """
+    if precision not in get_args(Precision):
+        raise DeviceError(f"precision={precision!r}. Choose from: {', '.join(get_args(Precision))}.")
+    if reason := _reason(encoder, device, precision):
+        raise DeviceError(f"precision={precision!r} cannot be had: {reason}. Choose another, or leave it out.")
+
+
+def _reason(encoder: Encoder, device: torch.device, precision: str) -> str | None:
+    """Return why an encoder cannot be evaluated on a device at a precision; None if it can."""
+    if device.type == "mps" and (precision == "float64" or encoder.wants_float64):
+        return f"{device} has no float64, in which {encoder.card.name} is computed"
+    if precision == "tf32" and (device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0)):
+        return f"{device} has none; NVIDIA's GPUs have it since Ampere"
+    if precision in ROUNDED and not (encoder.roundable and choosable(encoder)):
+        return f"{encoder.card.name} has no products of matrices that may be rounded"
+    return None
+
+
+def _has_bf16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 faster than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001  no other name
 
 
 def _checked_axes(lons: npt.ArrayLike, lats: npt.ArrayLike) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from references import small_files
+from references import REFERENCES, small_files
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import embedfield as ef
 from embedfield import models
+from embedfield.encoders import positional
 from embedfield.errors import InputsError, PlacesError
-from embedfield.places import equal_area_places
+from embedfield.grid import Grid
+from embedfield.places import equal_area_places, turned
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -205,3 +209,73 @@ def test_every_tensor_of_an_encoder_goes_with_it_to_another_device(model: Card, 
         found, lattice = encoder.encode(places), encoder.encode_lattice(lons, lats)
     assert (found.device, lattice.device) == (device, device)
     assert (found.shape, lattice.shape) == ((7, encoder.card.dim), (2, 3, encoder.card.dim))
+
+
+HOSTED = [card for card in ef.cards() if "range" not in card.name and "gps2vec" not in card.name]
+
+
+@pytest.mark.parametrize("model", HOSTED, ids=lambda card: card.name)
+def test_a_device_without_float64_is_never_given_any(
+    model: Card, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = models.load(model, small_files(model, tmp_path).get("weights"))
+    posenc: Any = getattr(encoder, "posenc", None)
+    batches = positional._batches(posenc.columns) if isinstance(posenc, positional.Separable) else None
+    monkeypatch.setattr(positional, "_batches", lambda _: batches)  # it looks at numbers
+    # Tensors that have a device and no numbers; positions are on the processor, as for a Mac's GPU.
+    with FakeTensorMode(allow_non_fake_inputs=True), _NoFloat64("cuda"), torch.inference_mode():
+        for module in encoder.modules():
+            for held in (module._parameters, module._buffers):
+                held |= {name: _elsewhere(tensor) for name, tensor in held.items() if tensor is not None}
+        lonlat, lons, lats = (torch.zeros(*shape, dtype=torch.float64) for shape in ((7, 2), (3,), (2,)))
+        found, lattice = encoder.encode(lonlat), encoder.encode_lattice(lons, lats)
+    assert found.device.type == lattice.device.type == ("cuda" if list(encoder.parameters()) else "cpu")
+    assert (found.shape, lattice.shape) == ((7, encoder.card.dim), (2, 3, encoder.card.dim))
+
+
+def _elsewhere(tensor: torch.Tensor) -> torch.nn.Parameter:
+    return torch.nn.Parameter(torch.empty(tensor.shape, dtype=torch.float32, device="cuda"), requires_grad=False)
+
+
+class _NoFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Refuses float64 on a kind of device."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.kind = kind
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.device.type == self.kind:
+            assert result.dtype != torch.float64, func
+        return result
+
+
+# As builds ask: around the globe, in a region, at a pole, and past the antimeridian.
+LATTICES = {
+    "globe": Grid.from_bounds(9),
+    "region": Grid.from_bounds(0.5, (5, 45, 12, 48)),
+    "pole": Grid.from_bounds(1, (-30, 80, 30, 90)),
+    "south pole": Grid.from_bounds(1, (100, -90, 150, -80)),
+    "antimeridian": Grid.from_bounds(2, (160, -30, -150, 20)),
+}
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_on_every_grid_the_lattice_is_the_encoder(name: str) -> None:
+    model = REFERENCES[name]
+    exact, rounded = model.load("float64"), model.load("float32")
+    for grid in LATTICES.values():
+        lons, lats = turned(grid.lons()), grid.lats()
+        lats = lats[(lats >= exact.card.latitudes[0]) & (lats <= exact.card.latitudes[1])]
+        if not len(lats):
+            continue
+        lat, lon = np.meshgrid(lats, lons, indexing="ij")
+        places = np.column_stack((lon.ravel(), lat.ravel()))
+        official = exact.encode(places)
+        scale = np.nanmax(abs(official), initial=0)
+        lattice = exact.encode_lattice(lons, lats).reshape(official.shape)
+        np.testing.assert_allclose(lattice, official, rtol=0, atol=1e-8 * scale)
+        single, pixels = rounded.encode(places), rounded.encode_lattice(lons, lats).reshape(official.shape)
+        if np.isfinite(official).any():
+            assert np.nanmax(abs(pixels - official)) <= 2 * np.nanmax(abs(single - official))

@@ -11,9 +11,10 @@ import numpy.typing as npt
 import pytest
 import shapely
 import torch
-from references import REFERENCE
+from references import REFERENCE, small_files
 
 import embedfield as ef
+from embedfield import models
 from embedfield.encoders import gps2vec
 from embedfield.errors import DeviceError, GridError, PlacesError
 from embedfield.evaluate import BATCH
@@ -22,9 +23,11 @@ from embedfield.region import Region
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from embedfield.evaluate import EncodedField
 
+THREADS = torch.get_num_threads()
 PLACES = np.random.default_rng(0).uniform((-180, -90), (180, 90), (5000, 2))
 
 
@@ -91,8 +94,67 @@ def test_a_device_that_is_not_here_is_refused(device: str) -> None:
 
 
 def test_an_unknown_precision_is_refused() -> None:
-    with pytest.raises(DeviceError, match="precision='half'. Choose from: float32, float64"):
+    with pytest.raises(DeviceError, match="precision='half'. Choose from: float64, float32, tf32, bf16"):
         ef.load("xyz", device="cpu", precision="half")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("model", "precision", "why"),
+    [
+        ("xyz", "bf16", "xyz has no products of matrices that may be rounded"),
+        ("gps2vec-tag", "bf16", "gps2vec-tag has no products"),
+        ("range", "bf16", "range has no products"),
+        ("sinr", "tf32", "cpu has none; NVIDIA's GPUs have it since Ampere"),
+    ],
+)
+def test_a_precision_that_cannot_be_had_is_refused(model: str, precision: Any, why: str, tmp_path: Path) -> None:
+    files = small_files(models.card(model), tmp_path)
+    with pytest.raises(DeviceError, match=f"precision='{precision}' cannot be had: {why}.*Choose another"):
+        ef.load(model, device="cpu", precision=precision, **files)
+
+
+@pytest.mark.parametrize("model", ["sinr", "climplicit", "mind", "csp-fmow", "taxabind", "satclip-l10"])
+def test_rounded_products_cost_some_digits_and_no_more(model: str, tmp_path: Path) -> None:
+    files = small_files(models.card(model), tmp_path)
+    exact, rounded = (ef.load(model, device="cpu", precision=name, **files) for name in ("float64", "bf16"))
+    official, found = (encoder.encode(PLACES[:500]) for encoder in (exact, rounded))
+    assert found.dtype == np.float32
+    error = float(np.sqrt(((found - official) ** 2).mean(axis=0)).mean() / official.std(axis=0).mean())
+    assert 1e-4 < error < 0.05  # 8 binary digits: 0.2 % a product
+    lattice = rounded.encode_lattice(PLACES[:9, 0], PLACES[:8, 1])
+    np.testing.assert_allclose(lattice, exact.encode_lattice(PLACES[:9, 0], PLACES[:8, 1]), atol=0.2 * official.std())
+
+
+def test_a_copy_at_another_precision_leaves_the_first_as_it_was(tmp_path: Path) -> None:
+    exact = ef.load("sinr", device="cpu", precision="float64", **small_files(models.card("sinr"), tmp_path))
+    before = exact.encode(PLACES)
+    other = exact.at("bf16")
+    assert (other.precision, exact.precision) == ("bf16", "float64")
+    assert abs(other.encode(PLACES) - before).max() > 1e-5
+    np.testing.assert_array_equal(exact.encode(PLACES), before)
+
+
+def test_threads_change_no_bit(tmp_path: Path) -> None:
+    files = small_files(models.card("satclip-l10"), tmp_path)
+    found = []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        try:
+            encoder = ef.load("satclip-l10", device="cpu", precision="float32", **files)
+            found.append((encoder.encode(PLACES), encoder.encode_lattice(PLACES[:1500, 0], PLACES[:70, 1])))
+        finally:
+            torch.set_num_threads(THREADS)
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_an_error_in_one_thread_is_raised_and_ends_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = ef.load("xyz", device="cpu")
+    monkeypatch.setattr(encoder._encoder, "encode", Mock(side_effect=RuntimeError("out of memory")))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        encoder.encode(PLACES)
+    monkeypatch.undo()
+    assert encoder.encode(PLACES).shape == (5000, 3)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

@@ -42,7 +42,8 @@ def test_float32_is_nearer_to_float64_than_the_official_run_at_every_place(
     found = ef.load("geoclip", released, "cpu").encode(official["lonlat"])
     ours, theirs = (abs(values - official["float64"]).max(axis=1) for values in (found, official["float32"]))
     assert found.dtype == np.float32
-    assert (ours <= theirs).all()
+    # At (0, 0) every angle is 0, and the official run has no error but that of its sums.
+    assert (ours <= np.maximum(theirs, 2**-24)).all()
     assert ours.max() < 2e-7
 
 

@@ -12,7 +12,7 @@ from scipy.special import sph_harm_y
 from torch import Tensor
 
 from embedfield.encoders.harmonics import Harmonics, PublishedHarmonics, _powers
-from embedfield.encoders.positional import Separable, fold, lattice_features
+from embedfield.encoders.positional import Folding, Separable, spread
 from embedfield.errors import CardError
 
 if TYPE_CHECKING:
@@ -167,19 +167,21 @@ def test_features_are_the_product_of_both_functions(basis: Basis) -> None:
     harmonics: Separable = basis(40)
     lons, lats = torch.linspace(-180, 180, 19).double(), torch.linspace(-90, 90, 15).double()
     lonlat = torch.stack((lons.repeat(15), lats.repeat_interleave(19)), dim=-1)
-    lattice = lattice_features(harmonics, lons, lats).reshape(-1, harmonics.dim)
+    lattice = spread(harmonics, harmonics.along_lon(lons), harmonics.along_lat(lats)).reshape(-1, harmonics.dim)
     torch.testing.assert_close(lattice, harmonics.encode(lonlat), rtol=1e-15, atol=1e-300)
 
 
 @pytest.mark.parametrize("basis", BASES)
 def test_a_linear_layer_folds_into_the_functions_of_longitude(basis: Basis) -> None:
-    """`columns` names the functions by which `fold` may add weights up."""
+    """`columns` names the functions by which `Folding` may add weights up."""
     harmonics = basis(7)
     lons, lats = places(9)[:, 0], places(5)[:, 1]
     weight = torch.randn(3, 49, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
     waves = harmonics.along_lon(lons)
-    folded = fold(weight, harmonics, lats, waves.shape[1]) @ waves.T
-    expected = torch.einsum("of,yxf->yox", weight, lattice_features(harmonics, lons, lats))
+    bias = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+    folded = waves @ Folding(harmonics, weight, bias).at(lats)
+    features = spread(harmonics, waves, harmonics.along_lat(lats))
+    expected = torch.einsum("of,yxf->yxo", weight, features) + bias
     torch.testing.assert_close(folded, expected, rtol=1e-12, atol=1e-12)
 
 

@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor, nn
 
+from embedfield.encoders.lattice import Folded, Lattice, Pointwise, Tabled
+from embedfield.encoders.networks import FirstLinear
+from embedfield.encoders.positional import Folding, Separable
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from embedfield.card import Card
+    from embedfield.encoders.linear import Linear
     from embedfield.encoders.positional import PositionalEncoding
 
 
@@ -26,6 +31,12 @@ class Encoder(nn.Module, ABC):
     """Digest of the file that the parameters came from; None where there are none."""
     database_sha256: str | None = None
     """Digest of the file that things are looked up in; None where there is none."""
+    concurrent: bool = True
+    """Whether several threads may encode at once."""
+    wants_float64: bool = False
+    """Whether a part of it is computed in float64 at every precision, where it is evaluated."""
+    roundable: bool = True
+    """Whether its layers are so much of its work that rounding what they multiply makes it faster."""
 
     def __init__(self, card: Card) -> None:
         """Make an encoder that answers for a card."""
@@ -74,11 +85,19 @@ class Encoder(nn.Module, ABC):
         del lonlat
         return None
 
+    def lattice(self, lons: Tensor, lats: Tensor) -> Lattice:
+        """Return embeddings of every pair of a longitude and a latitude, to be computed block by block.
+
+        An encoder whose pixels share work overrides this; the answer is the same.
+
+        Args:
+            lons: Degrees, (width,), float64.
+            lats: Degrees, (height,), float64.
+        """
+        return Pointwise(self.encode, lons, lats)
+
     def encode_lattice(self, lons: Tensor, lats: Tensor) -> Tensor:
         """Return embeddings of every pair of a longitude and a latitude.
-
-        An encoder whose positional encoding separates into functions of
-        longitude and of latitude overrides this; the answer is the same.
 
         Args:
             lons: Degrees, (width,), float64.
@@ -87,27 +106,79 @@ class Encoder(nn.Module, ABC):
         Returns:
             (height, width, dim) in the dtype of the parameters.
         """
-        lat, lon = torch.meshgrid(lats, lons, indexing="ij")
-        places = torch.stack((lon.ravel(), lat.ravel()), dim=-1)
-        return self.encode(places).reshape(len(lats), len(lons), -1)
+        return self.lattice(lons, lats).block(slice(None), slice(None)).permute(1, 2, 0)
 
 
 class Composed(Encoder):
-    """A positional encoding in float64, then a network in its own precision: what most encoders are."""
+    """A positional encoding in float64, then a network in its own precision: what most encoders are.
+
+    The network is any that takes features (N, n). If it is a `FirstLinear` and
+    the encoding is `Separable`, lattices are folded.
+    """
 
     posenc: PositionalEncoding
     network: nn.Module
 
-    def __init__(self, card: Card, posenc: PositionalEncoding, network: nn.Module) -> None:
-        """Put the two together."""
+    def __init__(
+        self, card: Card, posenc: PositionalEncoding, network: nn.Module, beside: Tensor | None = None
+    ) -> None:
+        """Put the two together.
+
+        Args:
+            card: The model.
+            posenc: From places to features.
+            network: From features to embeddings.
+            beside: Further features that are the same everywhere, (k, n), float64:
+                the embeddings for each of k rows of them stand side by side.
+                None for one row of none.
+        """
         super().__init__(card)
         self.posenc = posenc
         self.network = network
+        self._beside = torch.empty(1, 0, dtype=torch.float64) if beside is None else beside
+        self._foldings: tuple[tuple[torch.dtype, torch.device], list[Folding]] | None = None
 
     def encode(self, lonlat: Tensor) -> Tensor:
         """Return embeddings (N, dim) of places (N, 2)."""
-        result: Tensor = self.network(self.posenc.encode(lonlat).to(self.dtype))
-        return result
+        return self._after_posenc(self.posenc.encode(lonlat))
+
+    def lattice(self, lons: Tensor, lats: Tensor) -> Lattice:
+        """Return embeddings of every pair of a longitude and a latitude, to be computed block by block."""
+        if not isinstance(self.posenc, Separable):
+            return super().lattice(lons, lats)
+        network = self.network
+        first = network.first_layer() if isinstance(network, FirstLinear) else None
+        if not isinstance(network, FirstLinear) or first is None:
+            return Tabled(self.posenc, lons, lats, self._after_posenc)
+        foldings = self._folded_for(self.posenc, first, lons.device)
+        folded = [self._ready(folding.at(lats)).contiguous() for folding in foldings]
+        return Folded(folded, self._ready(self.posenc.along_lon(lons)), first.then, network.after_first)
+
+    def _after_posenc(self, features: Tensor) -> Tensor:
+        """Return embeddings (N, dim) of features (N, m), float64."""
+        beside = (row.to(features.device).expand(len(features), -1) for row in self._beside)
+        parts = [self.network(self._ready(torch.cat((features, row), dim=-1))) for row in beside]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+    def _ready(self, values: Tensor) -> Tensor:
+        """Return numbers as the network takes them; cast first, for not every device has float64."""
+        weight = next(self.network.parameters())
+        return values.to(weight.dtype).to(weight.device)
+
+    def _folded_for(self, posenc: Separable, first: Linear, device: torch.device) -> list[Folding]:
+        """Return the first layer made ready to be folded on a device, setting by setting; once for all lattices."""
+        made_for = (first.weight.dtype, device)
+        if self._foldings is None or self._foldings[0] != made_for:
+            weight, bias = (part.to(device).double() for part in (first.weight, first.bias))
+            near, far = weight[:, : posenc.dim], weight[:, posenc.dim :]
+            foldings = [Folding(posenc, near, bias + far @ row.to(device)) for row in self._beside]
+            self._foldings = (made_for, foldings)
+        return self._foldings[1]
+
+    def ready(self, device: torch.device, dtype: torch.dtype) -> Self:
+        """Return the encoder in evaluation mode, on a device, at a precision."""
+        self._foldings = None
+        return super().ready(device, dtype)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Self
 
 from embedfield.encoders import Encoder
 from embedfield.encoders.harmonics import Harmonics
-from embedfield.encoders.positional import Separable, UnitVector, lattice_features
+from embedfield.encoders.lattice import Lattice, Tabled
+from embedfield.encoders.positional import Separable, UnitVector
 from embedfield.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -41,6 +42,10 @@ class Analytic(Encoder):
         """Return the features (N, dim) of places (N, 2), float64."""
         return self.posenc.encode(lonlat)
 
-    def encode_lattice(self, lons: Tensor, lats: Tensor) -> Tensor:
-        """Return the features (height, width, dim), float64."""
-        return lattice_features(self.posenc, lons, lats)
+    def lattice(self, lons: Tensor, lats: Tensor) -> Lattice:
+        """Return the features of every pair of a longitude and a latitude, to be computed block by block."""
+        return Tabled(self.posenc, lons, lats, _itself)
+
+
+def _itself(features: Tensor) -> Tensor:
+    return features

@@ -24,6 +24,7 @@ from embedfield.encoders.positional import Angles
 from embedfield.errors import WeightsError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from embedfield.card import Card
@@ -57,17 +58,12 @@ class Climplicit(Composed):
             )
         network = HalvingSiren([4, *widths], w0_first=30.0)
         fill(network, state, path, FAMILY)
-        months = 1 if "month" in card.options else len(SEASONS)
+        months = [card.options["month"]] if "month" in card.options else SEASONS
         posenc = Angles((1 / 180, 1 / 90), (0.0, 0.0))
-        return cls(replace(card, dim=widths[-1] * months), posenc, network).eval()
+        return cls(replace(card, dim=widths[-1] * len(months)), posenc, network, _circle(months)).eval()
 
-    def encode(self, lonlat: Tensor) -> Tensor:
-        """Return embeddings (N, dim) of places (N, 2)."""
-        plane = self.posenc.encode(lonlat)
-        months = [self.card.options["month"]] if "month" in self.card.options else SEASONS
-        return torch.cat([self._in_month(plane, month) for month in months], dim=-1)
 
-    def _in_month(self, plane: Tensor, month: float) -> Tensor:
-        angle = month / 12 * 2 * math.pi
-        circle = plane.new_tensor([math.sin(angle), math.cos(angle)]).expand(len(plane), 2)
-        return self.network.forward(torch.cat((plane, circle), dim=-1).to(self.dtype))
+def _circle(months: Sequence[float]) -> Tensor:
+    """Return sine and cosine of the angle of each month, (months, 2), float64."""
+    angles = [month / 12 * 2 * math.pi for month in months]
+    return torch.tensor([[math.sin(angle), math.cos(angle)] for angle in angles], dtype=torch.float64)

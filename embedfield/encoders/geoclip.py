@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import replace
+from functools import partial
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Self
 
@@ -17,11 +18,14 @@ from torch import Tensor, nn
 
 from embedfield.encoders import Encoder
 from embedfield.encoders.checkpoint import count, fill, given, read_checkpoint, sizes, tensors_below
+from embedfield.encoders.lattice import Lattice, Tabled
+from embedfield.encoders.linear import RELU, Linear
 from embedfield.encoders.positional import EqualEarth
+from embedfield.encoders.waves import cosine_and_sine
 from embedfield.errors import WeightsError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from embedfield.card import Card
@@ -43,15 +47,21 @@ class Scale(nn.Module):
         """
         super().__init__()
         self.dim = sizes[-1]
-        *hidden, last = [nn.Linear(*pair, device="meta") for pair in pairwise(sizes)]
-        activated = chain.from_iterable((layer, nn.ReLU(inplace=True)) for layer in hidden)
-        self.capsule = nn.Sequential(_Frequencies(sizes[0] // 2), *activated)
-        self.head = nn.Sequential(last)
+        *hidden, last = pairwise(sizes)
+        # Activations have places of their own in the official code's numbering.
+        layers = chain.from_iterable((Linear(*pair, then=RELU), nn.Identity()) for pair in hidden)
+        self.capsule = nn.Sequential(_Frequencies(sizes[0] // 2), *layers)
+        self.head = nn.Sequential(Linear(*last))
 
     def forward(self, plane: Tensor) -> Tensor:
         """Return this scale's share (N, dim) of the embedding of plane coordinates (N, 2)."""
         result: Tensor = self.head(self.capsule(plane))
         return result
+
+    def bandwise(self, plane: Tensor) -> Tensor:
+        """Return the same, lying in memory band by band, as rasters do."""
+        last: Linear = self.head[0]  # type: ignore[assignment]
+        return last.bandwise(self.capsule(plane))
 
 
 class _Frequencies(nn.Module):
@@ -63,11 +73,12 @@ class _Frequencies(nn.Module):
         self.b: Tensor
 
     def forward(self, plane: Tensor) -> Tensor:
-        angle = (2 * math.pi * plane) @ self.b.double().T  # (N, count)
+        turn = 2 * math.pi
+        angle = (turn * plane) @ self.b.to(plane.device).double().T  # (N, count)
         if self.b.dtype != torch.float64:
             # Some angles are hundreds of turns: whole turns leave before the digits do.
-            angle = torch.remainder(angle, 2 * math.pi).to(self.b.dtype)
-        return torch.cat((angle.cos(), angle.sin()), dim=-1)
+            angle = angle.sub_((angle / turn).round_(), alpha=turn).to(self.b.dtype).to(self.b.device)
+        return cosine_and_sine(angle)
 
 
 class GeoCLIP(Encoder):
@@ -103,11 +114,18 @@ class GeoCLIP(Encoder):
 
     def encode(self, lonlat: Tensor) -> Tensor:
         """Return embeddings (N, dim) of places (N, 2)."""
-        plane = self.posenc.encode(lonlat)
-        total: Tensor
-        total, *others = (scale(plane) for scale in self.scales.values())
-        for share in others:
-            total += share
+        return self._added(Scale.forward, self.posenc.encode(lonlat))
+
+    def lattice(self, lons: Tensor, lats: Tensor) -> Lattice:
+        """Return embeddings of every pair of a longitude and a latitude, to be computed block by block."""
+        return Tabled(self.posenc, lons, lats, partial(self._added, Scale.bandwise))
+
+    def _added(self, share: Callable[[Scale, Tensor], Tensor], plane: Tensor) -> Tensor:
+        """Return the sum (N, dim) of what each scale makes of plane coordinates (N, 2)."""
+        shares = (share(scale, plane) for scale in self.scales.values())  # type: ignore[arg-type]
+        total = next(shares)
+        for other in shares:
+            total += other
         return total
 
 

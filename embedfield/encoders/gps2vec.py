@@ -45,6 +45,8 @@ class GPS2Vec(Encoder):
     zone that has none, for nobody took photographs there, has no value (NaN).
     """
 
+    concurrent = False  # they would read one network twice, and drop each other's
+
     def __init__(self, card: Card, path: Path, members: Mapping[str, str]) -> None:
         """Take an archive of networks.
 
@@ -93,7 +95,9 @@ class GPS2Vec(Encoder):
             zone = f"{number} {letter}"
             if zone in self._members and zone not in UNDEFINED:
                 here = codes == code
-                result[here] = self._network(zone)(nearness(lonlat[here], number, letter).to(self._dtype))
+                result[here] = self._network(zone)(
+                    nearness(lonlat[here], number, letter).to(self._dtype).to(self._device)
+                ).to(lonlat.device)
         return result
 
     def _network(self, zone: str) -> ZoneNet:

@@ -69,6 +69,8 @@ class _Basis(ABC):
     """L: the degrees are l = 0 .. L-1."""
     dim: int
     """Number of features, L * L."""
+    features: Tensor
+    """(dim,), int64: 0, 1, …; each feature is one term."""
     columns: Tensor
     """(dim,), int64: the column of `along_lon` that each feature uses."""
     _first_meridian: float
@@ -77,6 +79,7 @@ class _Basis(ABC):
     def __init__(self, degrees: int) -> None:
         self.degrees = degrees
         self.dim = degrees * degrees
+        self.features = torch.arange(self.dim)
         self.columns = torch.tensor([m if m >= 0 else degrees - 1 - m for _, m in _orders(degrees)])
 
     def encode(self, lonlat: Tensor) -> Tensor:

@@ -28,7 +28,8 @@ from embedfield.encoders.checkpoint import (
     tensors_below,
 )
 from embedfield.encoders.harmonics import Harmonics, PublishedHarmonics
-from embedfield.encoders.networks import ResidualNet, Siren
+from embedfield.encoders.linear import Linear
+from embedfield.encoders.networks import OneLayer, ResidualNet, Siren
 from embedfield.encoders.positional import (
     RADIANS,
     Angles,
@@ -216,7 +217,7 @@ def _network(card: Card, features: int, state: Mapping[str, Tensor], path: Path)
     match _option(card, "network", NETWORKS):
         case "linear":
             _, dim = sizes(state, [""], path, FAMILY)
-            network = nn.Linear(features, dim, device="meta")
+            network = OneLayer(features, dim)
         case "fcnet":
             _, width = sizes(state, ["feats.0"], path, FAMILY)
             _, dim = sizes(state, ["class_emb"], path, FAMILY)
@@ -240,9 +241,12 @@ class FCNet(ResidualNet):
             depth: Number of residual pairs.
         """
         super().__init__(features, width, depth)
-        self.class_emb = nn.Linear(width, dim, bias=False, device="meta")
+        self.class_emb = Linear(width, dim, bias=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return outputs (..., dim) of features (..., n)."""
-        result: Tensor = self.class_emb(super().forward(features))
-        return result
+        return self.class_emb.forward(super().after_first(self.first_layer()(features)))
+
+    def after_first(self, sums: Tensor) -> Tensor:
+        """Return outputs (N, dim), band by band, of the first layer's sums (N, width), which are overwritten."""
+        return self.class_emb.bandwise(super().after_first(sums))

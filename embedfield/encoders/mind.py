@@ -48,8 +48,7 @@ class MIND(Composed):
             network: Over plane coordinates and the features of the year.
             year: Those features, (n,), float64; n is 0 for weights that take none.
         """
-        super().__init__(card, EqualEarth(ROOT3), network)
-        self._year = year
+        super().__init__(card, EqualEarth(ROOT3), network, year[None])
 
     @classmethod
     def from_card(cls, card: Card, weights: Path | None) -> Self:
@@ -70,12 +69,6 @@ class MIND(Composed):
         network = AddingSiren(features, width, blocks, _dim(card, width, path), w0_first=30.0)
         fill(network, _renamed(state, blocks), path, FAMILY)
         return cls(replace(card, dim=network.dim), network, _year_features(card, state, features, path)).eval()
-
-    def encode(self, lonlat: Tensor) -> Tensor:
-        """Return embeddings (N, dim) of places (N, 2)."""
-        plane = self.posenc.encode(lonlat)
-        year = self._year.to(plane.device).expand(len(plane), -1)
-        return self.network.forward(torch.cat((plane, year), dim=-1).to(self.dtype))
 
 
 def _dim(card: Card, width: int, path: Path) -> int:

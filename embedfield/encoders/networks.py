@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable  # noqa: TC003  of a variable that is there at run time
+from abc import ABC, abstractmethod
 from functools import partial
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from embedfield.encoders.linear import RELU, Activation, Linear, linears, product
+from embedfield.encoders.waves import sine, sine_
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": torch.relu,
-    "leakyrelu": partial(functional.leaky_relu, negative_slope=0.2),
-    "gelu": functional.gelu,
-    "sigmoid": torch.sigmoid,
-    "tanh": torch.tanh,
+ACTIVATIONS: dict[str, Activation] = {
+    "relu": RELU,
+    "leakyrelu": Activation(partial(functional.leaky_relu_, negative_slope=0.2), ("leaky_relu", [0.2], "")),
+    "gelu": Activation(functional.gelu, ("gelu", [], "none")),
+    "sigmoid": Activation(torch.sigmoid_, ("sigmoid", [], "")),
+    "tanh": Activation(torch.tanh_, ("tanh", [], "")),
 }
 """What Space2Vec's code and its heirs call activations."""
 
 
-class Siren(nn.Module):
+class FirstLinear(nn.Module, ABC):
+    """A network whose first layer is linear, so that on a lattice it can be folded."""
+
+    @abstractmethod
+    def first_layer(self) -> Linear | None:
+        """Return the layer that takes the features; None where they are wanted a second time, further on."""
+
+    @abstractmethod
+    def after_first(self, sums: Tensor) -> Tensor:
+        """Return embeddings (N, dim) of the first layer's output (N, width), which may be overwritten.
+
+        They should lie in memory band by band, as rasters do.
+        """
+
+
+class Siren(FirstLinear):
     """A network of sines: x → sin(w·(W x + b)), …, and a linear last layer.
 
     Source: Sitzmann et al. 2020, "Implicit Neural Representations with
@@ -41,44 +58,34 @@ class Siren(nn.Module):
             w0: Factor w in the other hidden layers.
         """
         super().__init__()
-        *layers, self.last_layer = _linears(sizes)
+        *layers, self.last_layer = linears(sizes)
         self.layers = nn.ModuleList(layers)
         self.w0_first = w0_first
         self.w0 = w0
 
-    @property
-    def first(self) -> nn.Linear:
-        """The layer that takes the features."""
-        layer: nn.Linear = self.layers[0]  # type: ignore[assignment]
+    def first_layer(self) -> Linear:
+        """Return the layer that takes the features."""
+        layer: Linear = self.layers[0]  # type: ignore[assignment]
         return layer
 
     def forward(self, features: Tensor) -> Tensor:
         """Return embeddings (..., dim) of features (..., n)."""
-        return self._after_first(self.first(features))
+        return self.last_layer.forward(self._hidden(self.first_layer()(features)))
 
-    def on_lattice(self, folded: Tensor, along_lon: Tensor) -> Tensor:
-        """Return embeddings where the first layer's weight varies with latitude.
+    def after_first(self, sums: Tensor) -> Tensor:
+        """Return embeddings (N, dim), band by band, of the first layer's sums (N, width), which are overwritten."""
+        return self.last_layer.bandwise(self._hidden(sums))
 
-        Args:
-            folded: The first layer's weight at each latitude, (height, width_1, n).
-            along_lon: Functions of longitude, (width, n).
-
-        Returns:
-            (height, width, dim).
-        """
-        sums = torch.matmul(along_lon, folded.transpose(1, 2))  # (height, width, width_1)
-        return self._after_first(sums.add_(self.first.bias))
-
-    def _after_first(self, sums: Tensor) -> Tensor:
-        """Return embeddings from the first layer's sums, which are overwritten."""
-        hidden = sums.mul_(self.w0_first).sin_()
+    def _hidden(self, sums: Tensor) -> Tensor:
+        """Return the last hidden layer of the first one's sums, which are overwritten."""
+        hidden = sine_(sums.mul_(self.w0_first))
         for layer in self.layers[1:]:
-            hidden = layer(hidden).mul_(self.w0).sin_()
-        result: Tensor = self.last_layer(hidden)
-        return result
+            sums = layer(hidden)
+            hidden = sine_(sums if self.w0 == 1 else sums.mul_(self.w0))
+        return hidden
 
 
-class HalvingSiren(nn.Module):
+class HalvingSiren(FirstLinear):
     """Climplicit's residual SIREN: what a layer adds up is averaged with what the layer before had added up.
 
     g0 = W0 x + b0, h0 = sin(w0·sinh(2 g0)); g = (W h + b + g') / 2, h = sin(g); at
@@ -95,23 +102,33 @@ class HalvingSiren(nn.Module):
             w0_first: Factor w0 in the first layer.
         """
         super().__init__()
-        *layers, self.last_layer = _linears(sizes)
+        *layers, self.last_layer = linears(sizes)
         self.layers = nn.ModuleList(layers)
         self.w0_first = w0_first
 
+    def first_layer(self) -> Linear:
+        """Return the layer that takes the features."""
+        layer: Linear = self.layers[0]  # type: ignore[assignment]
+        return layer
+
     def forward(self, features: Tensor) -> Tensor:
         """Return embeddings (..., dim) of features (..., n)."""
-        first, *others = self.layers
-        sums: Tensor = first(features)
-        hidden = torch.sin(self.w0_first * torch.sinh(2 * sums))
-        for layer in others:
-            sums = (layer(hidden) + sums) / 2
-            hidden = sums.sin()
-        result: Tensor = self.last_layer(hidden)
-        return result
+        return self.last_layer.forward(self._hidden(self.first_layer()(features)))
+
+    def after_first(self, sums: Tensor) -> Tensor:
+        """Return embeddings (N, dim), band by band, of the first layer's sums (N, width)."""
+        return self.last_layer.bandwise(self._hidden(sums))
+
+    def _hidden(self, sums: Tensor) -> Tensor:
+        """Return the last hidden layer of the first one's sums."""
+        hidden = sine_(torch.sinh(2 * sums).mul_(self.w0_first))
+        for layer in self.layers[1:]:
+            sums = layer(hidden).lerp_(sums, 0.5)
+            hidden = sine(sums)
+        return hidden
 
 
-class AddingSiren(nn.Module):
+class AddingSiren(FirstLinear):
     """MIND's residual SIREN: h = sin(w0·(W x + b)), then h + sin(W h + b), block after block.
 
     Source: Corley et al. 2026, "MIND", arXiv 2609.25454.
@@ -128,7 +145,7 @@ class AddingSiren(nn.Module):
             w0_first: Factor w0 in the first layer.
         """
         super().__init__()
-        self.first, *others = _linears([features, *[width] * (blocks + 1)])
+        self.first, *others = linears([features, *[width] * (blocks + 1)])
         *inner, self.last = others
         self.blocks = nn.ModuleList(inner)
         self.dim = dim
@@ -136,15 +153,47 @@ class AddingSiren(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the first `dim` numbers of the embeddings, (..., dim), of features (..., n)."""
-        hidden: Tensor = self.first(features).mul_(self.w0_first).sin_()
-        for block in self.blocks:
-            hidden = block(hidden).sin_().add_(hidden)
+        hidden = self._hidden(self.first(features))
         # The last block need not make what nobody asked for.
-        added = functional.linear(hidden, self.last.weight[: self.dim], self.last.bias[: self.dim])
-        return added.sin_().add_(hidden[..., : self.dim])
+        added = product(hidden, self.last.weight[: self.dim], self.last.bias[: self.dim], self.last.products)
+        return sine_(added).add_(hidden[..., : self.dim])
+
+    def first_layer(self) -> Linear:
+        """Return the layer that takes the features."""
+        return self.first
+
+    def after_first(self, sums: Tensor) -> Tensor:
+        """Return embeddings (N, dim), band by band, of the first layer's sums (N, width), which are overwritten."""
+        hidden = self._hidden(sums)
+        added = product(self.last.weight[: self.dim], hidden, None, self.last.products)
+        sine_(added.add_(self.last.bias[: self.dim, None]))
+        return added.add_(hidden[:, : self.dim].T).T
+
+    def _hidden(self, sums: Tensor) -> Tensor:
+        """Return what the last block adds to, of the first layer's sums, which are overwritten."""
+        hidden = sine_(sums.mul_(self.w0_first))
+        for block in self.blocks:
+            hidden = sine_(block(hidden)).add_(hidden)
+        return hidden
 
 
-class ResidualNet(nn.Module):
+class OneLayer(Linear, FirstLinear):
+    """A network of a single linear layer."""
+
+    def __init__(self, features: int, dim: int) -> None:
+        """Make an uninitialised network, to be filled from a checkpoint."""
+        super().__init__(features, dim, exact=True)
+
+    def first_layer(self) -> Linear:
+        """Return the layer itself."""
+        return self
+
+    def after_first(self, sums: Tensor) -> Tensor:
+        """Return the sums."""
+        return sums
+
+
+class ResidualNet(FirstLinear):
     """A ReLU layer, then residual pairs of ReLU layers: the net of SINR and of the geo-prior papers.
 
     Source: Mac Aodha et al. 2019, "Presence-Only Geographical Priors for
@@ -162,12 +211,21 @@ class ResidualNet(nn.Module):
         super().__init__()
         # Numbered as in the official code, whose first activation is 1.
         pairs = {str(number): _Pair(width) for number in range(2, depth + 2)}
-        self.feats = nn.ModuleDict({"0": nn.Linear(features, width, device="meta"), **pairs})
+        self.feats = nn.ModuleDict({"0": Linear(features, width, then=RELU, exact=True), **pairs})
+
+    def first_layer(self) -> Linear:
+        """Return the layer that takes the features."""
+        layer: Linear = self.feats["0"]  # type: ignore[assignment]
+        return layer
 
     def forward(self, features: Tensor) -> Tensor:
         """Return embeddings (..., width) of features (..., n)."""
-        first, *pairs = self.feats.values()
-        hidden: Tensor = first(features).relu_()
+        return self.after_first(self.first_layer()(features))
+
+    def after_first(self, sums: Tensor) -> Tensor:
+        """Return embeddings (..., width) of the first layer's output, which is overwritten."""
+        hidden = sums
+        _, *pairs = self.feats.values()
         for pair in pairs:
             hidden = pair(hidden)
         return hidden
@@ -178,21 +236,21 @@ class _Pair(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.w1, self.w2 = _linears([width, width, width])
+        self.w1, self.w2 = (Linear(width, width, then=RELU) for _ in range(2))
 
     def forward(self, hidden: Tensor) -> Tensor:
-        added: Tensor = self.w2(self.w1(hidden).relu_()).relu_()
+        added: Tensor = self.w2(self.w1(hidden))
         return added.add_(hidden)
 
 
-class FeedForward(nn.Module):
+class FeedForward(FirstLinear):
     """Space2Vec's net: linear, activation, skip and layer norm; in the last layer linear and activation alone.
 
     Source: Mai et al. 2020, "Multi-Scale Representation Learning for Spatial
     Feature Distributions using Grid Cells", arXiv 2003.00824.
     """
 
-    def __init__(self, sizes: Sequence[int], activation: Callable[[Tensor], Tensor], *, norm: bool, skip: bool) -> None:
+    def __init__(self, sizes: Sequence[int], activation: Activation, *, norm: bool, skip: bool) -> None:
         """Make an uninitialised network, to be filled from a checkpoint.
 
         Args:
@@ -203,35 +261,45 @@ class FeedForward(nn.Module):
         """
         super().__init__()
         self.dim = sizes[-1]
-        *hidden, last = _linears(sizes)
-        layers = [_Layer(linear, activation, norm=norm, skip=skip) for linear in hidden]
-        self.layers = nn.Sequential(*layers, _Layer(last, activation, norm=False, skip=False))
+        *hidden, last = linears(sizes, activation)
+        layers = [_Layer(linear, norm=norm, skip=skip) for linear in hidden]
+        self.layers = nn.Sequential(*layers, _Layer(last, norm=False, skip=False))
+
+    def first_layer(self) -> Linear | None:
+        """Return the layer that takes the features; None where they are added to its output."""
+        return None if self._stack[0].skip else self._stack[0].linear
+
+    @property
+    def _stack(self) -> list[_Layer]:
+        return list(self.layers)  # type: ignore[arg-type]
 
     def forward(self, features: Tensor) -> Tensor:
         """Return embeddings (..., dim) of features (..., n)."""
         result: Tensor = self.layers(features)
         return result
 
+    def after_first(self, sums: Tensor) -> Tensor:
+        """Return embeddings (N, dim), band by band, of the first layer's output (N, width)."""
+        first, *others = self._stack
+        hidden = first.after_linear(sums)
+        for layer in others[:-1]:
+            hidden = layer(hidden)
+        return others[-1].linear.bandwise(hidden) if others else hidden
+
 
 class _Layer(nn.Module):
     """A layer of `FeedForward`."""
 
-    def __init__(self, linear: nn.Linear, activation: Callable[[Tensor], Tensor], *, norm: bool, skip: bool) -> None:
+    def __init__(self, linear: Linear, *, norm: bool, skip: bool) -> None:
         super().__init__()
         self.linear = linear
-        self.activation = activation
         self.layernorm = nn.LayerNorm(linear.out_features, device="meta") if norm else None
         self.skip = skip and linear.in_features == linear.out_features
 
     def forward(self, features: Tensor) -> Tensor:
-        hidden = self.activation(self.linear(features))
-        if self.skip:
-            hidden = hidden + features
-        if self.layernorm is not None:
-            hidden = self.layernorm(hidden)
-        return hidden
+        hidden = self.linear(features)
+        return self.after_linear(hidden + features if self.skip else hidden)
 
-
-def _linears(sizes: Sequence[int]) -> list[nn.Linear]:
-    """Return unfilled linear layers from each size to the next."""
-    return [nn.Linear(*pair, device="meta") for pair in pairwise(sizes)]
+    def after_linear(self, hidden: Tensor) -> Tensor:
+        """Return the output, of what the linear layer gave."""
+        return hidden if self.layernorm is None else self.layernorm(hidden)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -34,48 +34,96 @@ class PositionalEncoding(Protocol):
         """Return the features of places (N, 2), degrees, float64: (N, dim), float64."""
 
 
+@runtime_checkable
 class Separable(PositionalEncoding, Protocol):
-    """A positional encoding whose every feature is f(lat) · g(lon).
+    """A positional encoding whose every feature is a sum of terms f(lat) · g(lon).
 
-    Several features share one function of longitude; on a lattice that is
-    what lets the first linear layer be folded (`fold`).
+    Many terms share one function of longitude; on a lattice that is what lets
+    the first linear layer be folded (`Folding`).
     """
 
+    features: Tensor
+    """(terms,), int64: the feature that each term belongs to."""
     columns: Tensor
-    """(dim,), int64: the function of longitude that each feature uses."""
+    """(terms,), int64: the function of longitude that each term uses."""
 
     def along_lon(self, lons: Tensor) -> Tensor:
-        """Return the functions of longitude: (n_lons, n_functions), float64."""
+        """Return the functions of longitude, (n_lons, n_functions), float64; the first is 1 everywhere."""
 
     def along_lat(self, lats: Tensor) -> Tensor:
-        """Return each feature's function of latitude: (n_lats, dim), float64."""
+        """Return each term's function of latitude: (n_lats, terms), float64."""
 
 
-def fold(weight: Tensor, posenc: Separable, lats: Tensor, n_functions: int) -> Tensor:
-    """Fold a linear layer over the features into one over the functions of longitude.
+class Folding:
+    """A linear layer over separable features, to be folded into one over the functions of longitude.
 
-    weight @ features(lon, lat) = fold(weight, ..., lat) @ posenc.along_lon(lon):
-    the columns of `weight` are scaled by the functions of latitude, and those
-    that meet the same function of longitude are added.
+    weight @ features(lon, lat) + bias = at(lat).T @ along_lon(lon): columns of
+    the weight are scaled by the functions of latitude, those that meet the same
+    function of longitude are added, and the bias goes to the constant one.
+    """
+
+    def __init__(self, posenc: Separable, weight: Tensor, bias: Tensor) -> None:
+        """Sort a layer's weight by the functions of longitude.
+
+        Args:
+            posenc: The positional encoding.
+            weight: (out, dim), float64.
+            bias: (out,), float64.
+        """
+        self._posenc = posenc
+        self._bias = bias
+        # Functions of as many terms make one batch of matrix products.
+        count, batches = _batches(posenc.columns)
+        self._shape = (count, len(weight))
+        self._batches = [
+            (functions.to(weight.device), terms.to(weight.device), weight.T[posenc.features[terms].to(weight.device)])
+            for functions, terms in batches
+        ]
+
+    def at(self, lats: Tensor) -> Tensor:
+        """Return the folded layer at latitudes (n_lats,): (n_lats, n_functions, out), float64."""
+        along_lat = self._posenc.along_lat(lats)
+        functions, out = self._shape
+        folded = along_lat.new_zeros(functions, len(lats), out)
+        for chosen, terms, weights in self._batches:
+            folded[chosen] = along_lat[:, terms].transpose(0, 1) @ weights
+        folded[0] += self._bias
+        return folded.transpose(0, 1)
+
+
+def _batches(columns: Tensor) -> tuple[int, list[tuple[Tensor, Tensor]]]:
+    """Return how many functions of longitude there are, and count by count those (n,) of so many terms (n, count)."""
+    members: dict[int, list[int]] = {}
+    for term, column in enumerate(columns.tolist()):
+        members.setdefault(column, []).append(term)
+    batches = []
+    for count in sorted({len(terms) for terms in members.values()}):
+        functions = [column for column, terms in members.items() if len(terms) == count]
+        batches.append((torch.tensor(functions), torch.tensor([members[column] for column in functions])))
+    return 1 + max(members), batches
+
+
+def spread(posenc: Separable, along_lon: Tensor, along_lat: Tensor) -> Tensor:
+    """Return the features at every pair, of the functions along both axes.
 
     Args:
-        weight: (out, dim), float64.
         posenc: The positional encoding.
-        lats: Degrees, (n_lats,), float64.
-        n_functions: Number of functions of longitude.
+        along_lon: Its functions of longitude, (n_lons, n_functions), float64.
+        along_lat: Its terms' functions of latitude, (n_lats, terms), float64.
 
     Returns:
-        (n_lats, out, n_functions), float64.
+        (n_lats, n_lons, dim), float64.
     """
-    scaled = weight[None] * posenc.along_lat(lats)[:, None, :]  # (n_lats, out, dim)
-    folded = scaled.new_zeros(len(lats), len(weight), n_functions)
-    return folded.index_add_(2, posenc.columns.to(weight.device), scaled)
+    columns, features = (part.to(along_lon.device) for part in (posenc.columns, posenc.features))
+    terms = along_lat[:, None, :] * along_lon[None][:, :, columns]
+    if len(features) == posenc.dim:  # one each, in order
+        return terms
+    return terms.new_zeros(*terms.shape[:2], posenc.dim).index_add_(2, features, terms)
 
 
-def lattice_features(posenc: Separable, lons: Tensor, lats: Tensor) -> Tensor:
-    """Return the features at every pair: (n_lats, n_lons, dim), float64."""
-    columns = posenc.columns.to(lons.device)
-    return posenc.along_lat(lats)[:, None, :] * posenc.along_lon(lons)[None][:, :, columns]
+def _table(*functions: Tensor) -> Tensor:
+    """Return functions, (n,) or (n, m) each, side by side."""
+    return torch.cat([function[:, None] if function.ndim == 1 else function for function in functions], dim=-1)
 
 
 class UnitVector:
@@ -83,22 +131,23 @@ class UnitVector:
 
     dim = 3
     periodic = one_pole = True
-    columns = torch.arange(3)
+    features = torch.arange(3)
+    columns = torch.tensor([1, 2, 0])
 
     def encode(self, lonlat: Tensor) -> Tensor:
         """Return (cos lat cos lon, cos lat sin lon, sin lat), (N, 3), float64."""
         lon, lat = lonlat.unbind(-1)
-        return self.along_lat(lat) * self.along_lon(lon)
+        return self.along_lat(lat) * self.along_lon(lon)[:, self.columns.to(lon.device)]
 
     def along_lon(self, lons: Tensor) -> Tensor:
-        """Return (cos lon, sin lon, 1), (n_lons, 3), float64."""
+        """Return (1, cos lon, sin lon), (n_lons, 3), float64."""
         lon = torch.deg2rad(lons)
-        return torch.stack((lon.cos(), lon.sin(), torch.ones_like(lon)), dim=-1)
+        return _table(torch.ones_like(lon), lon.cos(), lon.sin())
 
     def along_lat(self, lats: Tensor) -> Tensor:
         """Return (cos lat, cos lat, sin lat), (n_lats, 3), float64."""
         lat = torch.deg2rad(lats)
-        return torch.stack((lat.cos(), lat.cos(), lat.sin()), dim=-1)
+        return _table(lat.cos(), lat.cos(), lat.sin())
 
 
 class Angles:
@@ -106,6 +155,8 @@ class Angles:
 
     dim = 2
     periodic = one_pole = False
+    features = torch.arange(2)
+    columns = torch.tensor([1, 0])
 
     def __init__(self, factors: tuple[float, float], offsets: tuple[float, float]) -> None:
         """Take degrees × factor + offset, of longitude and of latitude."""
@@ -116,6 +167,14 @@ class Angles:
         """Return (lon, lat), scaled and moved, (N, 2), float64."""
         return lonlat * self.factors.to(lonlat.device) + self.offsets.to(lonlat.device)
 
+    def along_lon(self, lons: Tensor) -> Tensor:
+        """Return (1, lon), (n_lons, 2), float64."""
+        return _table(torch.ones_like(lons), lons * self.factors[0] + self.offsets[0])
+
+    def along_lat(self, lats: Tensor) -> Tensor:
+        """Return (1, lat), (n_lats, 2), float64."""
+        return _table(torch.ones_like(lats), lats * self.factors[1] + self.offsets[1])
+
 
 class Wrap:
     """Sines and cosines of two angles of a place; a torus, on which a pole is a circle."""
@@ -123,6 +182,7 @@ class Wrap:
     dim = 4
     periodic = True
     one_pole = False
+    features = torch.arange(4)
 
     def __init__(self, turns: tuple[float, float], *, sines_first: bool) -> None:
         """Choose the angles and their order.
@@ -133,6 +193,7 @@ class Wrap:
         """
         self.factors = 2 * math.pi / torch.tensor(turns, dtype=torch.float64)
         self.sines_first = sines_first
+        self.columns = torch.tensor([2, 0, 1, 0] if sines_first else [1, 2, 0, 0])
 
     def encode(self, lonlat: Tensor) -> Tensor:
         """Return sines and cosines of both angles, (N, 4), float64."""
@@ -140,6 +201,17 @@ class Wrap:
         if self.sines_first:
             return torch.cat((angles.sin(), angles.cos()), dim=-1)
         return torch.stack((angles.cos(), angles.sin()), dim=-1).flatten(1)
+
+    def along_lon(self, lons: Tensor) -> Tensor:
+        """Return (1, cos lon, sin lon), (n_lons, 3), float64."""
+        lon = lons * self.factors[0]
+        return _table(torch.ones_like(lon), lon.cos(), lon.sin())
+
+    def along_lat(self, lats: Tensor) -> Tensor:
+        """Return 1 for the features of longitude, sine and cosine for those of latitude, (n_lats, 4), float64."""
+        lat = lats * self.factors[1]
+        one = torch.ones_like(lat)
+        return _table(one, lat.sin(), one, lat.cos()) if self.sines_first else _table(one, one, lat.cos(), lat.sin())
 
 
 def geometric(count: int, least: float, greatest: float) -> Tensor:
@@ -152,6 +224,11 @@ def geometric(count: int, least: float, greatest: float) -> Tensor:
     """
     step = math.log(greatest / least) / (count - 1)
     return 1.0 / (least * torch.exp(torch.arange(count, dtype=torch.float64) * step))
+
+
+def _waves(angles: Tensor) -> Tensor:
+    """Return the sine and the cosine of each angle (n, F), one after the other: (n, 2 F)."""
+    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)
 
 
 class GridCells:
@@ -168,11 +245,22 @@ class GridCells:
         """Take frequencies, per degree, (F,), float64."""
         self.frequencies = frequencies
         self.dim = 4 * len(frequencies)
+        self.features = torch.arange(self.dim)
+        self.columns = torch.where(self.features < self.dim // 2, self.features + 1, 0)
 
     def encode(self, lonlat: Tensor) -> Tensor:
         """Return the features (N, 4 F), float64."""
         angles = lonlat[:, :, None] * self.frequencies.to(lonlat.device)  # (N, 2, F)
         return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)
+
+    def along_lon(self, lons: Tensor) -> Tensor:
+        """Return 1, then sine and cosine at each frequency, (n_lons, 1 + 2 F), float64."""
+        return _table(torch.ones_like(lons), _waves(lons[:, None] * self.frequencies.to(lons.device)))
+
+    def along_lat(self, lats: Tensor) -> Tensor:
+        """Return 1 for the features of longitude, sines and cosines for those of latitude, (n_lats, 4 F), float64."""
+        waves = _waves(lats[:, None] * self.frequencies.to(lats.device))
+        return _table(torch.ones_like(waves), waves)
 
 
 class TheoryCells:
@@ -200,6 +288,13 @@ class TheoryCells:
         self.sines = (position % (self.dim // 2) if halves else position) % 2 == 0
         turn = math.sqrt(3) / 2
         self.directions = torch.tensor([[1.0, -0.5, -0.5], [0.0, turn, -turn]], dtype=torch.float64)
+        # Of an angle of two parts: sin(a + b) = sin a cos b + cos a sin b, cos(a + b) = cos a cos b - sin a sin b.
+        # Both are a's own wave times cos b, and a's other wave times sin b or -sin b.
+        self.features = position.repeat(2)
+        angle = position // 2
+        first = 1 + 2 * (2 * (angle // 3) + (angle % 3 > 0))  # column of the sine of a
+        own, other = first + (~self.sines).long(), first + self.sines.long()
+        self.columns = torch.cat((own, other))
 
     def encode(self, lonlat: Tensor) -> Tensor:
         """Return the features (N, 6 F), float64."""
@@ -207,6 +302,17 @@ class TheoryCells:
         angles = along[:, None, :] * self.frequencies.to(lonlat.device)[:, None]  # (N, F, 3)
         twice = angles.flatten(1).repeat_interleave(2, dim=1)
         return torch.where(self.sines.to(lonlat.device), twice.sin(), twice.cos())
+
+    def along_lon(self, lons: Tensor) -> Tensor:
+        """Return 1, then by frequency sine and cosine of the angle and of minus its half, (n_lons, 1 + 4 F)."""
+        parts = lons[:, None, None] * self.frequencies.to(lons.device)[:, None] * self.directions[0, :2].to(lons.device)
+        return _table(torch.ones_like(lons), _waves(parts.flatten(1)))
+
+    def along_lat(self, lats: Tensor) -> Tensor:
+        """Return the cosine of each feature's angle of latitude, then plus or minus its sine, (n_lats, 12 F)."""
+        parts = lats[:, None, None] * self.frequencies.to(lats.device)[:, None] * self.directions[1].to(lats.device)
+        twice = parts.flatten(1).repeat_interleave(2, dim=1)
+        return _table(twice.cos(), torch.where(self.sines.to(lats.device), twice.sin(), -twice.sin()))
 
 
 class Sphere2Vec:
@@ -240,6 +346,17 @@ class Sphere2Vec:
         self.unit = unit
         self.repeats = repeats
         self.dim = self.COUNTS[kind] * repeats * len(frequencies)
+        self.features = torch.arange(self.dim)
+        # Functions of longitude: 1, sin λ₁, cos λ₁, then sin λ and cos λ of each frequency.
+        sine = 3 + 2 * torch.arange(len(frequencies))
+        one, sine1, cosine1 = (torch.full_like(sine, column) for column in range(3))
+        tail = [sine + 1, sine] if kind.startswith("sphereC") else [cosine1, sine + 1, sine1, sine]
+        head = [one, one, sine, sine + 1] if kind.endswith("+") else [one]
+        self.columns = self._in_order(*head, *tail)
+
+    def _in_order(self, *functions: Tensor) -> Tensor:
+        """Return functions (…, F) frequency by frequency, each as often as it stands: (…, dim)."""
+        return torch.stack(functions, dim=-1).repeat_interleave(self.repeats, dim=-1).flatten(-2)
 
     def encode(self, lonlat: Tensor) -> Tensor:
         """Return the features (N, F × functions × repeats), frequency by frequency, float64."""
@@ -250,7 +367,23 @@ class Sphere2Vec:
         else:
             tail = [lat.cos() * lon1.cos(), lat1.cos() * lon.cos(), lat.cos() * lon1.sin(), lat1.cos() * lon.sin()]
         waves = [lat.sin(), lat.cos(), lon.sin(), lon.cos()] if self.kind.endswith("+") else [lat.sin()]
-        return torch.stack((*waves, *tail), dim=-1).repeat_interleave(self.repeats, dim=-1).flatten(1)
+        return self._in_order(*waves, *tail)
+
+    def along_lon(self, lons: Tensor) -> Tensor:
+        """Return 1, sin λ₁, cos λ₁, then sin λ and cos λ of each frequency, (n_lons, 3 + 2 F), float64."""
+        lon1 = lons[:, None] * self.unit
+        return _table(
+            torch.ones_like(lons), _waves(lon1), _waves(lons[:, None] * self.frequencies.to(lons.device) * self.unit)
+        )
+
+    def along_lat(self, lats: Tensor) -> Tensor:
+        """Return each feature's function of latitude, (n_lats, dim), float64."""
+        lat = lats[:, None] * self.frequencies.to(lats.device) * self.unit
+        sine, cosine, one = lat.sin(), lat.cos(), torch.ones_like(lat)
+        cosine1 = (lats[:, None] * self.unit).cos().expand_as(lat)
+        tail = [cosine, cosine] if self.kind.startswith("sphereC") else [cosine, cosine1, cosine, cosine1]
+        head = [sine, cosine, one, one] if self.kind.endswith("+") else [sine]
+        return self._in_order(*head, *tail)
 
 
 class Nerf:
@@ -282,6 +415,8 @@ class EqualEarth:
     SCALE = 66.50336 / 180.0
     dim = 2
     periodic = one_pole = False
+    features = torch.arange(2)
+    columns = torch.tensor([1, 0])
 
     def __init__(self, root3: float) -> None:
         """Take the square root of three as the official code has it."""
@@ -290,10 +425,24 @@ class EqualEarth:
     def encode(self, lonlat: Tensor) -> Tensor:
         """Return plane coordinates (x, y), (N, 2), float64."""
         lon, lat = torch.deg2rad(lonlat).unbind(-1)
-        theta = torch.asin(self.root3 / 2 * torch.sin(lat))
-        x = (
-            2 * self.root3 * lon * torch.cos(theta)
-            / (3 * (9 * self.A4 * theta**8 + 7 * self.A3 * theta**6 + 3 * self.A2 * theta**2 + self.A1))
-        )  # fmt: skip
-        y = self.A4 * theta**9 + self.A3 * theta**7 + self.A2 * theta**3 + self.A1 * theta
-        return torch.stack((x, y), dim=-1) * self.SCALE
+        theta = self._theta(lat)
+        x = 2 * self.root3 * lon * torch.cos(theta) / self._stretch(theta)
+        return torch.stack((x, self._northing(theta)), dim=-1) * self.SCALE
+
+    def along_lon(self, lons: Tensor) -> Tensor:
+        """Return (1, lon), (n_lons, 2), float64."""
+        return _table(torch.ones_like(lons), torch.deg2rad(lons))
+
+    def along_lat(self, lats: Tensor) -> Tensor:
+        """Return x at one radian of longitude, and y, (n_lats, 2), float64."""
+        theta = self._theta(torch.deg2rad(lats))
+        return _table(2 * self.root3 * torch.cos(theta) / self._stretch(theta), self._northing(theta)) * self.SCALE
+
+    def _theta(self, lat: Tensor) -> Tensor:
+        return torch.asin(self.root3 / 2 * torch.sin(lat))
+
+    def _stretch(self, theta: Tensor) -> Tensor:
+        return 3 * (9 * self.A4 * theta**8 + 7 * self.A3 * theta**6 + 3 * self.A2 * theta**2 + self.A1)
+
+    def _northing(self, theta: Tensor) -> Tensor:
+        return self.A4 * theta**9 + self.A3 * theta**7 + self.A2 * theta**3 + self.A1 * theta

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from embedfield.encoders import Encoder
 from embedfield.encoders.checkpoint import DAMAGED, brief, given, option
+from embedfield.encoders.lattice import Lattice, pairs
 from embedfield.encoders.positional import UnitVector
 from embedfield.encoders.satclip import SatCLIP
 from embedfield.errors import WeightsError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import numpy.typing as npt
@@ -41,6 +42,8 @@ class RANGE(Encoder):
     places, with the share 1 - beta.
     """
 
+    wants_float64 = True
+    roundable = False
     keys: Tensor
     """SatCLIP's embeddings of the images at length 1, (entries, n)."""
     values: Tensor
@@ -85,7 +88,14 @@ class RANGE(Encoder):
 
     def encode(self, lonlat: Tensor) -> Tensor:
         """Return embeddings (N, dim) of places (N, 2)."""
-        own = self.tower.encode(lonlat)
+        return self._found(self.tower.encode(lonlat), lonlat)
+
+    def lattice(self, lons: Tensor, lats: Tensor) -> Lattice:
+        """Return embeddings of every pair of a longitude and a latitude, to be computed block by block."""
+        return _OfTower(self.tower.lattice(lons, lats), self._found, lons, lats)
+
+    def _found(self, own: Tensor, lonlat: Tensor) -> Tensor:
+        """Return embeddings (N, dim) of the tower's (N, n) and of places (N, 2)."""
         own = (own / own.norm(dim=1, keepdim=True)).to(self.keys.dtype)
         found = self._averages(own, self.keys, self.temperature)
         if "geo_temperature" in self.card.options:
@@ -99,6 +109,18 @@ class RANGE(Encoder):
         """Return averages of the values (N, m) by likeness of queries (N, n) and keys (entries, n)."""
         parts = torch.split(queries, max(1, TABLE // len(keys)))
         return torch.cat([torch.softmax(part @ keys.T * temperature, dim=1) @ self.values for part in parts])
+
+
+class _OfTower(Lattice):
+    """A lattice of what is found by a tower's embeddings."""
+
+    def __init__(self, tower: Lattice, found: Callable[[Tensor, Tensor], Tensor], lons: Tensor, lats: Tensor) -> None:
+        self.tower, self.found, self.lons, self.lats = tower, found, lons, lats
+
+    def block(self, rows: slice, cols: slice) -> Tensor:
+        own = self.tower.block(rows, cols)
+        found = self.found(own.flatten(1).T, pairs(self.lons[cols], self.lats[rows]))
+        return found.T.reshape(-1, *own.shape[1:])
 
 
 def _read_database(path: Path) -> dict[str, npt.NDArray[np.floating]]:

@@ -20,13 +20,10 @@ from embedfield.encoders.checkpoint import (
 )
 from embedfield.encoders.harmonics import PublishedHarmonics
 from embedfield.encoders.networks import Siren
-from embedfield.encoders.positional import fold
 from embedfield.errors import WeightsError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from torch import Tensor
 
     from embedfield.card import Card
 
@@ -63,12 +60,6 @@ class SatCLIP(Composed):
         network = Siren([features, *widths], w0_first=30.0, w0=1.0)
         fill(network, state, path, FAMILY)
         return cls(replace(card, dim=widths[-1]), posenc, network).eval()
-
-    def encode_lattice(self, lons: Tensor, lats: Tensor) -> Tensor:
-        """Return embeddings (height, width, dim); L² features fold into 2L - 1."""
-        along_lon = self.posenc.along_lon(lons)
-        folded = fold(self.network.first.weight.double(), self.posenc, lats, along_lon.shape[1])
-        return self.network.on_lattice(folded.to(self.dtype), along_lon.to(self.dtype))
 
 
 def _check_degrees(card: Card, features: int, posenc: PublishedHarmonics, path: Path) -> None:

@@ -138,12 +138,30 @@ class RandomFourier:
         self.dim = len(shift)
         self.least = torch.tensor(corners[::2], dtype=torch.float64)
         self.span = torch.tensor(corners[1::2], dtype=torch.float64) - self.least
+        # Of an angle of two parts: cos(a + b) = cos a cos b - sin a sin b.
+        self.features = torch.arange(self.dim).repeat(2)
+        self.columns = 1 + torch.arange(2 * self.dim)
 
     def encode(self, lonlat: Tensor) -> Tensor:
         """Return the features (N, n), float64."""
         device = lonlat.device
         plane = (lonlat - self.least.to(device)) / self.span.to(device) * 2 - 1
         return torch.cos(plane @ self.directions.to(device) + self.shift.to(device)) * math.sqrt(2 / self.dim)
+
+    def along_lon(self, lons: Tensor) -> Tensor:
+        """Return 1, then cosines and sines of the angles of longitude, (n_lons, 1 + 2 n), float64."""
+        angle = self._along(lons, 0)
+        return torch.cat((torch.ones_like(lons)[:, None], angle.cos(), angle.sin()), dim=-1)
+
+    def along_lat(self, lats: Tensor) -> Tensor:
+        """Return cosines and minus the sines of the shifted angles of latitude, (n_lats, 2 n), float64."""
+        angle = self._along(lats, 1) + self.shift.to(lats.device)
+        return torch.cat((angle.cos(), -angle.sin()), dim=-1) * math.sqrt(2 / self.dim)
+
+    def _along(self, degrees: Tensor, axis: int) -> Tensor:
+        """Return each direction's angle of one coordinate, (len(degrees), n)."""
+        plane = (degrees - self.least[axis]) / self.span[axis] * 2 - 1
+        return plane[:, None] * self.directions[axis].to(degrees.device)
 
     @classmethod
     def of(cls, parameters: Mapping[str, Any], state: Mapping[str, Tensor], path: Path) -> Self:
