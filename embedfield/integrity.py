@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,10 @@ def multihash(path: Path) -> str:
 def write_sums(folder: Path) -> None:
     """Write the digests of all files of a field beside them."""
     folder = absolute(folder)
-    _write_lines(folder, [f"{_sha256(path)}  {_name(path, folder)}" for path in _files(folder)])
+    files = _files(folder)
+    with ThreadPoolExecutor() as pool:
+        digests = pool.map(_sha256, files)
+        _write_lines(folder, [f"{digest}  {_name(path, folder)}" for digest, path in zip(digests, files, strict=True)])
 
 
 def update_sums(folder: Path, names: Iterable[str]) -> None:

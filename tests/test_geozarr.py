@@ -17,7 +17,7 @@ import zarr
 from fields import ArrayField, Breaking, bumpy, listing
 
 from embedfield.errors import FormatError, GridError, OutputExistsError
-from embedfield.formats import geozarr, open_field, write_field
+from embedfield.formats import geozarr, open_field, packing, write_field
 from embedfield.grid import Grid, Window
 
 if TYPE_CHECKING:
@@ -218,6 +218,36 @@ def test_a_window_is_that_part_of_the_whole(stored: Path, corner: tuple[int, int
         np.testing.assert_array_equal(field.read(window), field.read()[:, window.rows, window.cols])
 
 
+@pytest.mark.parametrize("layout", ["sharded", "flat"])
+@every_dtype
+def test_a_coarser_level_is_read_as_zarr_reads_it(tmp_path: Path, dtype: Dtype, layout: geozarr.Layout) -> None:
+    path = write_field(ArrayField(bumpy(DIM, 530, 301)), tmp_path / "field.zarr", dtype=dtype, layout=layout).path
+    window = Window(7, 200, 140, 65)
+    with open_field(path) as field:
+        assert field.overviews == {2: (265, 151), 4: (133, 76)}
+        for number, factor in enumerate(field.overviews, 1):
+            codes = array_of(path, f"{number}/embedding")[:]
+            np.testing.assert_array_equal(field.read_overview(factor), field.packing.unpack(np.asarray(codes)))
+        np.testing.assert_array_equal(
+            field.read_overview(2, window), field.read_overview(2)[:, window.rows, window.cols]
+        )
+        with pytest.raises(GridError, match=r"factor=8 is no coarser level of .*\. It has: 2, 4"):
+            field.read_overview(8)
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata")
+@pytest.mark.parametrize("change", ["gone", "of another size"])
+def test_a_coarser_level_that_is_not_this_fields_is_not_read(tmp_path: Path, change: str) -> None:
+    path = write_field(ArrayField(bumpy(DIM, 530, 301)), tmp_path / "field.zarr").path
+    shutil.rmtree(path / "1")
+    if change == "of another size":
+        shutil.copytree(path / "2", path / "1")
+    zarr.consolidate_metadata(path)
+    with open_field(path) as field:
+        assert field.overviews == {}
+        assert np.isfinite(field.read()).any()
+
+
 def test_a_window_past_the_edge_is_refused(stored: Path) -> None:
     with open_field(stored) as field, pytest.raises(GridError, match=r"passes the edge of a grid of 257 x 300"):
         field.read(Window(0, 299, 1, 2))
@@ -246,14 +276,16 @@ def test_a_group_can_be_moved(stored: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
 def test_a_failed_write_leaves_nothing_behind(
-    tmp_path: Path, values: npt.NDArray[np.float32], error: type[BaseException]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: npt.NDArray[np.float32], error: type[BaseException]
 ) -> None:
+    # Strips of 40 rows: while the seventh of the first two shards is packed, the first of the next two is computed.
+    monkeypatch.setattr(packing, "STRIP", 4 * DIM * WIDTH * 40)
     field = Breaking(values, error, rows=geozarr.SHARD)
     done: list[int] = []
     with pytest.raises(error, match="in the middle"):
         write_field(field, tmp_path / "field.zarr", progress=done.append)
     assert field.broke
-    assert sum(done) == 256 * WIDTH
+    assert sum(done) == 240 * WIDTH
     assert listing(tmp_path) == []
 
 

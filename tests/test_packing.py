@@ -347,7 +347,7 @@ def test_a_packing_comes_back_from_json_as_it_was(dtype: Dtype) -> None:
 
 
 @every_integer
-def test_packing_on_all_processors_is_numpy_s_own_arithmetic(dtype: Dtype) -> None:
+def test_packing_piece_by_piece_is_numpy_s_own_arithmetic(dtype: Dtype) -> None:
     values = many_bands()
     packing = Packing.fit(np.linspace(-4, -2, 67), np.linspace(2, 3, 67), dtype)
     first, last = ENDS[dtype]
@@ -360,7 +360,7 @@ def test_packing_on_all_processors_is_numpy_s_own_arithmetic(dtype: Dtype) -> No
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_packing_floats_on_all_processors_is_numpy_s_own_cast(dtype: Dtype) -> None:
+def test_packing_floats_piece_by_piece_is_numpy_s_own_cast(dtype: Dtype) -> None:
     values = many_bands()
     codes, saturated = Packing.fit(np.full(67, -4), np.full(67, 4), dtype).pack(values)
     assert saturated == 0
@@ -470,7 +470,7 @@ def means_of(quads: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 @every_integer
 @pytest.mark.parametrize("shape", [(30, 40), (31, 40), (30, 41), (31, 41), (1, 1), (1, 8), (9, 1)])
 @pytest.mark.parametrize("share", [0.0, 0.3])
-def test_halving_on_all_processors_is_numpy_s_own_mean(shape: tuple[int, int], share: float, dtype: Dtype) -> None:
+def test_halving_a_few_bands_at_a_time_is_numpy_s_own_mean(shape: tuple[int, int], share: float, dtype: Dtype) -> None:
     packing = counting(dtype)
     rng = np.random.default_rng(3)
     first, last = ENDS[dtype]

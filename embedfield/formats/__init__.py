@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from embedfield.errors import FormatError, OutputExistsError
+from embedfield.formats import cog, geozarr
 from embedfield.formats.cog import CogField, write_cog
 from embedfield.formats.geozarr import Layout, ZarrField, write_zarr
 from embedfield.formats.journal import Journal, Work
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
     from embedfield.field import Field
     from embedfield.formats.stored import StoredField
+    from embedfield.grid import Grid
 
+Format = Literal["cog", "zarr"]
 # In a folder with several the first is the field: a VRT stands over tiles, and beside a Zarr for GDAL.
 OPENERS: dict[str, type[CogField | ZarrField]] = {
     ".zarr": ZarrField,
@@ -30,6 +33,56 @@ OPENERS: dict[str, type[CogField | ZarrField]] = {
 }
 WRITERS = {".tif": write_cog, ".tiff": write_cog, ".zarr": write_zarr}
 SUFFIXES = {"cog": ".tif", "zarr": ".zarr"}
+
+
+class Units(NamedTuple):
+    """The pieces in which a field is written: what is done of them need not be done again."""
+
+    count: int  # type: ignore[assignment]  # a tuple counts its items by that name, which nobody wants here
+    """Tiles of a COG; shards of a Zarr's finest level."""
+    height: int
+    """Pixels of a whole one; those at an edge may have fewer."""
+    width: int
+    """The same across."""
+
+
+def units(
+    grid: Grid,
+    dim: int,
+    dtype: Dtype,
+    format: Format,  # noqa: A002
+    layout: Layout = "sharded",  # noqa: ARG001  its pieces are the same
+) -> Units:
+    """Return in what pieces a field would be written.
+
+    Args:
+        grid: Of the field.
+        dim: How many bands it has.
+        dtype: Type of the stored numbers.
+        format: Of the raster.
+        layout: Of Zarr; without shards the pieces are as large, of several files each.
+    """
+    height, width = cog.tile_shape(grid, dim, dtype) if format == "cog" else geozarr.shard_shape(grid)
+    return Units(-(-grid.height // height) * -(-grid.width // width), height, width)
+
+
+def peak_memory(
+    grid: Grid,
+    dim: int,
+    dtype: Dtype,
+    format: Format,  # noqa: A002
+    layout: Layout = "sharded",  # noqa: ARG001  its pieces are the same
+) -> int:
+    """Return the bytes that writing a field needs at most, beside what the process has and its encoder needs.
+
+    Args:
+        grid: Of the field.
+        dim: How many bands it has.
+        dtype: Type of the stored numbers.
+        format: Of the raster.
+        layout: Of Zarr.
+    """
+    return cog.peak_memory(grid, dim, dtype) if format == "cog" else geozarr.peak_memory(grid, dim, dtype)
 
 
 def open_field(path: str | Path) -> StoredField:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 import warnings
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from dataclasses import astuple
+from itertools import chain
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rasterio
-import rasterio.shutil
-from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
-from rasterio.io import MemoryFile
 
 from embedfield.errors import FormatError
-from embedfield.formats.packing import packed
+from embedfield.formats.crew import Crew, Part
+from embedfield.formats.packing import STRIP, strip_rows
+from embedfield.formats.pyramid import Pyramid
 from embedfield.formats.stored import (
     HEADER,
     StoredField,
@@ -25,33 +27,25 @@ from embedfield.formats.stored import (
     packing_of,
     parse_header,
 )
-from embedfield.formats.vrt import BLOCKSIZE, Vrt, memory_name
+from embedfield.formats.tiff import Blocks, compressed, write_tiff
+from embedfield.formats.vrt import BLOCKSIZE, Vrt
 from embedfield.grid import Window
 from embedfield.integrity import placed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import numpy.typing as npt
 
     from embedfield.formats.journal import Work
-    from embedfield.formats.packing import Packing
+    from embedfield.formats.packing import Dtype, Packing
+    from embedfield.formats.pyramid import Cell
     from embedfield.grid import Grid
 
-# Small blocks keep a point cheap; tile interleaving keeps its bands together and one band cheap.
-OPTIONS = {
-    "driver": "COG",
-    "INTERLEAVE": "TILE",
-    "BLOCKSIZE": BLOCKSIZE,
-    "COMPRESS": "ZSTD",
-    "LEVEL": 1,
-    "PREDICTOR": "YES",
-    # The budget keeps a file far below 4 GB, and its table of blocks, which a reader fetches first, half as large.
-    "BIGTIFF": "NO",
-    "NUM_THREADS": "ALL_CPUS",
-}
-# Bytes of raw codes that one file may hold while it is written.
+# Bytes of raw codes that one file may have, for they are in memory while it is written.
 BUDGET = 512 * 2**20
+# The same of a file of a set: while one is compressed and written, the next is computed.
+TILE_BUDGET = BUDGET // 2
 # Megabytes that GDAL may keep of blocks, which otherwise is a twentieth of all memory.
 CACHE = 64
 
@@ -71,6 +65,7 @@ class CogField(StoredField):
         self.path = Path(path)
         # GDAL opens a file again for each thread, and those of a VRT when they are read.
         self._file = self.path.absolute()
+        self._levels: dict[int, rasterio.DatasetReader] = {}
         try:
             with warnings.catch_warnings():
                 # A file that is not ours or not whole is refused below.
@@ -97,22 +92,65 @@ class CogField(StoredField):
         dtype = "float16" if rounded else dataset.dtypes[0]
         self.packing = packing_of(self.path, dtype, dataset.scales, dataset.offsets)
 
-    def read(self, window: Window | None = None) -> npt.NDArray[np.float32]:
-        """Return the embeddings of a window, (dim, height, width), float32."""
-        rows, cols = (window or self.grid.window).rows, (window or self.grid.window).cols
-        self.grid.checked(window)  # refuses a window past the edge, which GDAL would shorten
+    def _factors(self) -> list[int]:
+        with self._reading():
+            own = self._dataset.overviews(1)
+            if own or self._dataset.driver != "VRT" or len(self._dataset.files) < 2:
+                return sorted(own)
+            # Over tiles GDAL reads coarsely from their levels, and does not tell. The first tile is a whole one.
+            with rasterio.open(self._dataset.files[1]) as tile:
+                return sorted(tile.overviews(1))
+
+    def _codes(self, window: Window, overview: int | None = None) -> npt.NDArray[Any]:
+        with self._reading():
+            if overview:
+                return self._coarser(window, overview)
+            codes: npt.NDArray[Any] = self._dataset.read(window=_ranges(window))
+            return codes
+
+    def _coarser(self, window: Window, factor: int) -> npt.NDArray[Any]:
+        """Return the stored numbers of a window of a coarser level."""
+        codes: npt.NDArray[Any]
+        if factor in self._dataset.overviews(1):
+            codes = self._level(factor).read(window=_ranges(window))
+        else:
+            below = Window(*(factor * number for number in astuple(window)))
+            (top, bottom), (left, right) = _ranges(below)
+            inside = (top, min(bottom, self.grid.height)), (left, min(right, self.grid.width))
+            codes = self._dataset.read(window=inside, out_shape=(self.dim, window.height, window.width))
+        return codes
+
+    def _level(self, factor: int) -> rasterio.DatasetReader:
+        """Return a coarser level of the file as GDAL opens it, which takes as long as it takes to open the file."""
+        if factor not in self._levels:
+            number = self._dataset.overviews(1).index(factor)
+            self._levels[factor] = rasterio.open(self._file, overview_level=number, thread_safe=True)
+        return self._levels[factor]
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Turn errors of GDAL into ours.
+
+        Raises:
+            FormatError: If there is one.
+        """
         try:
             with rasterio.Env(GDAL_CACHEMAX=CACHE):
-                codes = self._dataset.read(window=((rows.start, rows.stop), (cols.start, cols.stop)))
+                yield
         except RasterioIOError as error:
             if self._dataset.closed:
                 raise FormatError(f"{self.path} is closed. Open it again.") from error
             raise FormatError(f"{self.path} cannot be read: it is damaged or cut short. Build it again.") from error
-        return self.packing.unpack(codes)
 
     def close(self) -> None:
         """Let go of the file."""
-        self._dataset.close()
+        for dataset in (self._dataset, *self._levels.values()):
+            dataset.close()
+
+
+def _ranges(window: Window) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return a window as rasterio takes it."""
+    return (window.rows.start, window.rows.stop), (window.cols.start, window.cols.stop)
 
 
 def write_cog(work: Work, path: Path) -> Path:
@@ -125,87 +163,123 @@ def write_cog(work: Work, path: Path) -> Path:
     Returns:
         The path to open: `path`, or that of the VRT.
     """
-    field, packing = work.field, work.packing
-    tiles = list(_tiles(field.grid, field.dim * np.dtype(_stored(packing)).itemsize))
-    if len(tiles) == 1:
-        _write_tile(work, tiles[0], path)
+    field, dtype = work.field, work.packing.dtype
+    windows = list(field.grid.window.tiles(*tile_shape(field.grid, field.dim, dtype)))
+    if len(windows) == 1:
+        _write_tiles(work, {path: windows[0]})
         return path
     folder = path.with_suffix(".tiles")
     folder.mkdir(exist_ok=True)
-    names = [f"{folder.name}/r{tile.row_off:06d}c{tile.col_off:06d}.tif" for tile in tiles]
-    saturated = sum(_write_tile(work, tile, path.parent / name) for tile, name in zip(tiles, names, strict=True))
-    vrt = Vrt(field, packing, saturated, field.grid.window, _stored(packing))
-    for tile, name in zip(tiles, names, strict=True):
-        vrt.add_tile(name, tile)
+    tiles = {folder / f"r{window.row_off:06d}c{window.col_off:06d}.tif": window for window in windows}
+    vrt = Vrt(field, work.packing, _write_tiles(work, tiles), field.grid.window, stored(dtype).name)
+    for name, window in tiles.items():
+        vrt.add_tile(f"{folder.name}/{name.name}", window)
     return placed(path.with_suffix(".vrt"), lambda part: part.write_text(vrt.text(), encoding="utf-8"))
 
 
-def _tiles(grid: Grid, pixel_bytes: int) -> Iterator[Window]:
-    """Return windows whose raw bytes stay under the budget; few large ones."""
+def tile_shape(grid: Grid, dim: int, dtype: Dtype) -> tuple[int, int]:
+    """Return height and width of the files of a field: the whole of it, or tiles within the memory budget."""
+    pixel_bytes = dim * stored(dtype).itemsize
     if grid.width * grid.height * pixel_bytes <= BUDGET:
-        return grid.window.tiles(*grid.shape)
-    side = max(BLOCKSIZE, 2 ** int(math.log2(math.sqrt(BUDGET / pixel_bytes))))
-    return grid.window.tiles(side, side)
+        return grid.shape
+    side = max(BLOCKSIZE, 2 ** int(math.log2(math.sqrt(min(BUDGET, TILE_BUDGET) / pixel_bytes))))
+    return side, side
 
 
-def _stored(packing: Packing) -> str:
-    """Return the type of the numbers in the file: GDAL before 3.11 does not know float16."""
-    return "float32" if packing.dtype == "float16" else packing.dtype
+def peak_memory(grid: Grid, dim: int, dtype: Dtype) -> int:
+    """Return the bytes that writing takes at most: floats in strips, codes of two files, and what is made of them."""
+    height, width = tile_shape(grid, dim, dtype)
+    codes = dim * height * width * stored(dtype).itemsize
+    files = 1 if (height, width) == grid.shape else 2
+    # Compressed, with overviews, numbers that no compressor could make smaller.
+    return 3 * STRIP + files * (codes + codes * 4 // 3)
 
 
-def _write_tile(work: Work, tile: Window, path: Path) -> int:
-    """Write one file, if it is not there already, and return how many of its values saturated."""
-    unit, packing = path.name, work.packing
-    done = work.journal.done(unit, path)
-    if done:
-        work.progress(tile.width * tile.height)
-        return done["saturated"]
-    codes, saturated = _codes(work, tile, unit)
-    levels = [codes]
-    while max(levels[-1].shape[1:]) > BLOCKSIZE:
-        levels.append(packing.halved(levels[-1]))
-    vrt = Vrt(work.field, packing, saturated, tile, _stored(packing))
-    vrt.add_arrays(levels)
-    overviews = "FORCE_USE_EXISTING" if len(levels) > 1 else "NONE"
-    with rasterio.Env(GDAL_MEM_ENABLE_OPEN="YES", GDAL_CACHEMAX=CACHE), rasterio.open(vrt.text()) as source:
-        placed(path, lambda part: _write_file(source, part, OVERVIEWS=overviews, **OPTIONS))
-    work.journal.add(unit, path, saturated=saturated)
-    return saturated
+def stored(dtype: Dtype) -> np.dtype[Any]:
+    """Return the type of the numbers in a file: GDAL before 3.11 does not know float16."""
+    return np.dtype("float32" if dtype == "float16" else dtype)
 
 
-def _codes(work: Work, tile: Window, unit: str) -> tuple[npt.NDArray[Any], int]:
-    """Return the codes (dim, height, width) of a tile, and how many of its values saturated."""
-    codes = np.empty((work.field.dim, tile.height, tile.width), dtype=_stored(work.packing))
-    start, saturated = work.journal.restore(unit, codes)
-    if start:
-        work.progress(start * tile.width)
-    rest = Window(tile.col_off, tile.row_off + start, tile.width, tile.height - start)
-    for strip, block, outside in packed(work.field, rest, work.packing):
-        top = strip.row_off - tile.row_off
-        codes[:, top : top + strip.height] = block
-        saturated += outside
-        work.progress(strip.width * strip.height)
-        work.journal.keep(unit, codes, top + strip.height, saturated)
-    return codes, saturated
+def _write_tiles(work: Work, tiles: Mapping[Path, Window]) -> int:
+    """Write files, those that are not there already; return how many of their values saturated."""
+    with Crew(work) as crew:
+        under_way = [_Tile(crew, path, window) for path, window in tiles.items()]
+        strips = chain.from_iterable(tile.strips() for tile in under_way)
+        for (tile, window, _), saturated in crew.packed(strips):
+            tile.take(window, saturated)
+        crew.finish()
+        return sum(tile.saturated for tile in under_way)
 
 
-def _write_file(source: rasterio.DatasetReader, path: Path, **options: Any) -> None:
-    """Write a file by way of memory: on a full disk GDAL may leave one that is cut short, and say nothing."""
-    with MemoryFile(ext=".tif") as file:
-        _copy(source, file.name, **options)
-        path.write_bytes(file.getbuffer())
+class _Tile:
+    """A file under way: one, or one of a set."""
 
+    def __init__(self, crew: Crew, path: Path, window: Window) -> None:
+        """Take note of what goes where."""
+        self.crew, self.work, self.path, self.window = crew, crew.work, path, window
+        self.pyramid = Pyramid(crew, (window.height, window.width), BLOCKSIZE, self._store)
+        self.saturated = 0
+        self._rows = 0
+        self._blocks: dict[Cell, Blocks] = {}
+        self._lock = Lock()
 
-def _copy(source: rasterio.DatasetReader, path: Path | str, **options: Any) -> None:
-    """Let GDAL write a file.
+    def strips(self) -> Iterator[list[Part[_Tile]]]:
+        """Yield what is to be computed; nothing if the file is there already."""
+        tile, done = self.window, self.work.journal.done(self.path.name, self.path)
+        if done:
+            self.saturated = done["saturated"]
+            self.work.progress(tile.width * tile.height)
+            return
+        self.crew.begin()
+        self._codes = np.empty((self.work.field.dim, tile.height, tile.width), dtype=stored(self.work.packing.dtype))
+        start, self.saturated = self.work.journal.restore(self.path.name, self._codes)
+        if start:
+            self.work.progress(start * tile.width)
+        self._hand_over(start)
+        rest = Window(tile.col_off, tile.row_off + start, tile.width, tile.height - start)
+        for strip in rest.tiles(strip_rows(self.work.field, tile.width), tile.width):
+            top = strip.row_off - tile.row_off
+            yield [Part(self, strip, self._codes[:, top : top + strip.height])]
 
-    Raises:
-        OSError: If it cannot: a disk is full, or a folder may not be written.
-    """
-    try:
-        rasterio.shutil.copy(source, path, **options)
-    except CPLE_BaseError as error:
-        raise OSError(str(error)) from error
+    def take(self, strip: Window, saturated: int) -> None:
+        """Go on with a strip whose codes are set."""
+        self.saturated += saturated
+        self.work.progress(strip.width * strip.height)
+        rows = strip.rows.stop - self.window.row_off
+        self.work.journal.keep(self.path.name, self._codes, rows, self.saturated)
+        self._hand_over(rows)
+
+    def _hand_over(self, rows: int) -> None:
+        """Have the squares compressed whose rows are all there."""
+        whole = rows // BLOCKSIZE if rows < self.window.height else self.pyramid.counts(0)[0]
+        for cell in self.pyramid.cells(0):
+            if self._rows <= cell.row < whole:
+                square = self.pyramid.window(cell)
+                self.pyramid.add(cell, self._codes[:, square.rows, square.cols])
+        self._rows = whole
+
+    def _store(self, cell: Cell, codes: npt.NDArray[Any]) -> None:
+        """Compress a square; the last one to be done completes the file."""
+        with self.work.clock.part("writing"):
+            blocks = compressed(codes)
+        with self._lock:
+            self._blocks[cell] = blocks
+            left = sum(map(math.prod, map(self.pyramid.counts, range(len(self.pyramid.shapes))))) - len(self._blocks)
+        if not left:
+            self._finish()
+
+    def _finish(self) -> None:
+        """Write the file, and let go of what it was made of."""
+        del self._codes
+        with self.work.clock.part("writing"):
+            dtype = stored(self.work.packing.dtype).name
+            vrt = Vrt(self.work.field, self.work.packing, self.saturated, self.window, dtype)
+            shapes = enumerate(self.pyramid.shapes)
+            levels = [(shape, [self._blocks[cell] for cell in self.pyramid.cells(level)]) for level, shape in shapes]
+            placed(self.path, lambda part: write_tiff(part, vrt.text(), levels))
+            self.work.journal.add(self.path.name, self.path, saturated=self.saturated)
+        self._blocks.clear()
+        self.crew.end()
 
 
 def bits_per_value(codes: npt.NDArray[Any], packing: Packing) -> float:
@@ -215,19 +289,8 @@ def bits_per_value(codes: npt.NDArray[Any], packing: Packing) -> float:
         codes: (dim, height, width), as `packing` gave them.
         packing: How they are packed.
     """
-    stored = np.ascontiguousarray(codes, dtype=_stored(packing))
-    with (
-        rasterio.Env(GDAL_MEM_ENABLE_OPEN="YES"),
-        warnings.catch_warnings(),
-        MemoryFile(ext=".tif") as file,
-    ):
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(memory_name(stored)) as source:
-            _copy(source, file.name, OVERVIEWS="NONE", **OPTIONS)
-        with file.open() as written:
-            sizes = (
-                written.get_tag_item(f"BLOCK_SIZE_{col}_{row}", "TIFF", bidx=band)
-                for band in written.indexes
-                for (row, col), _ in written.block_windows(band)
-            )
-            return 8 * sum(int(size) for size in sizes if size) / codes.size
+    _, height, width = codes.shape
+    squares = Window(0, 0, width, height).tiles(BLOCKSIZE, BLOCKSIZE)
+    kind = stored(packing.dtype)
+    blocks = (compressed(codes[:, square.rows, square.cols].astype(kind, copy=False)) for square in squares)
+    return 8 * sum(sum(block.sizes) for block in blocks) / codes.size

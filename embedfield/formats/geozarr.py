@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import warnings
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -19,27 +20,24 @@ from zarr.errors import ZarrUserWarning
 from zarr.storage import LocalStore
 
 from embedfield.errors import FormatError
-from embedfield.formats.packing import LEVELS, packed
+from embedfield.formats.crew import Crew
+from embedfield.formats.packing import LEVELS, STRIP
+from embedfield.formats.shards import Chunking, Shards, shards_across
 from embedfield.formats.stored import HEADER, StoredField, check_bands, grid_of, header_of, packing_of, refused
 from embedfield.formats.vrt import Vrt
-from embedfield.grid import Window
 from embedfield.integrity import placed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import numpy.typing as npt
 
     from embedfield.field import Field
     from embedfield.formats.journal import Work
-    from embedfield.formats.packing import Packing
-    from embedfield.grid import Grid
+    from embedfield.formats.packing import Dtype, Packing
+    from embedfield.grid import Grid, Window
 
 # One shard is one file and one unit of work; one chunk is what a point costs.
 SHARD = 256
 CHUNK = 32
-# Shards that may wait to be written.
-QUEUE = 1
 # Without shards a chunk is a file: larger ones keep their number down.
 FLAT_CHUNK = 64
 
@@ -86,7 +84,7 @@ class ZarrField(StoredField):
         Raises:
             FormatError: If it is no whole field.
         """
-        self._embedding = _array(group, "embedding")
+        self._group, self._embedding = group, _array(group, "embedding")
         bands, *shape = self._embedding.shape
         check_bands(self.path, bands, self.dim)
         if attributes["spatial:shape"] != shape:
@@ -101,15 +99,28 @@ class ZarrField(StoredField):
         scale, offset = (np.asarray(_array(group, name, (bands,))[:]) for name in ("scale", "offset"))
         self.packing = packing_of(self.path, self._embedding.dtype.name, scale, offset)
 
-    def read(self, window: Window | None = None) -> npt.NDArray[np.float32]:
-        """Return the embeddings of a window, (dim, height, width), float32."""
-        window = window or self.grid.window
-        self.grid.checked(window)  # refuses a window past the edge, which zarr would shorten
+    def _factors(self) -> list[int]:
+        return list(self._coarser)
+
+    @cached_property
+    def _coarser(self) -> dict[int, zarr.Array[Any]]:
+        """The arrays of the coarser levels, by how many pixels a side one of theirs stands for; none that differ."""
+        found: dict[int, zarr.Array[Any]] = {}
+        with refused(self.path, "has metadata that cannot be read"):
+            for number in count(1):
+                factor, array = 2**number, self._group.get(f"{number}/embedding")
+                shape = self.dim, -(-self.grid.height // factor), -(-self.grid.width // factor)
+                if not isinstance(array, zarr.Array) or (array.shape, array.dtype) != (shape, self._embedding.dtype):
+                    break
+                found[factor] = array
+        return found
+
+    def _codes(self, window: Window, overview: int | None = None) -> npt.NDArray[Any]:
+        array = self._coarser[overview] if overview else self._embedding
         try:
-            codes = np.asarray(self._embedding[:, window.rows, window.cols])
+            return np.asarray(array[:, window.rows, window.cols])
         except (OSError, ValueError, RuntimeError) as error:
             raise FormatError(f"{self.path} cannot be read: it is damaged or cut short. Build it again.") from error
-        return self.packing.unpack(codes)
 
 
 def write_zarr(work: Work, path: Path, layout: Layout = "sharded") -> Path:
@@ -129,24 +140,40 @@ def write_zarr(work: Work, path: Path, layout: Layout = "sharded") -> Path:
         shutil.rmtree(path, ignore_errors=True)  # of a journal that was lost
         work.journal.add(path.name)
     _lay_out(work, path, levels, layout)
-    with ThreadPoolExecutor(1) as writer:
-        pyramid = _Pyramid(work, path, levels, writer)
-        pyramid.write(len(levels) - 1, 0, 0)
-        pyramid.finish()
+    folders = [path / level.name / "embedding" for level in levels]
+    with Crew(work) as crew:
+        saturated = Shards(crew, folders, _chunking(layout)).write()
     for left in path.rglob("*.partial"):  # of a process that was killed
         left.unlink()
     for level in levels:
         group = zarr.open_group(LocalStore(path / level.name), mode="r+", zarr_format=3)
-        own = (
-            {HEADER: header_of(field, packing, pyramid.saturated), **_multiscales(levels)} if level.factor == 1 else {}
-        )
+        own = {HEADER: header_of(field, packing, saturated), **_multiscales(levels)} if level.factor == 1 else {}
         group.attrs.put(_attributes(field, level, packing) | own)
     _consolidate(path)
     if layout == "flat":
-        vrt = Vrt(field, packing, pyramid.saturated, field.grid.window)
+        vrt = Vrt(field, packing, saturated, field.grid.window)
         vrt.add_files([f"{path.name}/{level.name}/embedding".replace("//", "/") for level in levels])
         placed(path.with_name(f"{path.name}.vrt"), lambda part: part.write_text(vrt.text(), encoding="utf-8"))
     return path
+
+
+def shard_shape(grid: Grid) -> tuple[int, int]:
+    """Return height and width of a piece of a field's finest level."""
+    return min(SHARD, grid.height), min(SHARD, grid.width)
+
+
+def peak_memory(grid: Grid, dim: int, dtype: Dtype) -> int:
+    """Return the bytes that writing takes at most: floats in strips, shards side by side, and those above them."""
+    height, width = shard_shape(grid)
+    shard = dim * height * width * np.dtype(dtype).itemsize
+    across = min(shards_across(dim * SHARD**2 * np.dtype(dtype).itemsize), -(-grid.width // width))
+    # Twice as many as are computed together; fewer of coarser levels; and what a thread compresses.
+    return 3 * STRIP + (3 * across + len(_levels(grid)) + (os.cpu_count() or 1)) * shard
+
+
+def _chunking(layout: Layout) -> Chunking:
+    """Return how the arrays of a layout lie in files."""
+    return Chunking(SHARD, CHUNK, sharded=True) if layout == "sharded" else Chunking(SHARD, FLAT_CHUNK, sharded=False)
 
 
 def _lay_out(work: Work, path: Path, levels: list[_Level], layout: Layout) -> None:
@@ -215,101 +242,6 @@ def _levels(grid: Grid) -> list[_Level]:
     return levels
 
 
-class _Pyramid:
-    """The arrays of a field's levels, written shard by shard.
-
-    A shard of a coarser level is written after the four below it, whose codes
-    are still at hand: the whole needs the memory of a few shards.
-    """
-
-    def __init__(self, work: Work, path: Path, levels: list[_Level], writer: ThreadPoolExecutor) -> None:
-        self.work, self.writer, self.pending = work, writer, deque[Future[None]]()
-        self.saturated = 0
-        self.shapes = [level.shape for level in levels]
-        self.folders = [path / level.name / "embedding" for level in levels]
-        self.arrays = [
-            zarr.open_array(LocalStore(folder), mode="r+", zarr_format=3, config={"write_empty_chunks": True})
-            for folder in self.folders
-        ]
-
-    def write(self, level: int, row: int, col: int) -> npt.NDArray[Any] | None:
-        """Write a shard and all below it; return its codes (dim, height, width), None if it was there already."""
-        unit, window = f"{level}-{row}-{col}", self._window(level, row, col)
-        done = self.work.journal.done(unit, *self._files(level, window))
-        if done:
-            self._look_below(level, window, done["saturated"])
-            return None
-        codes = np.empty((self.work.field.dim, window.height, window.width), dtype=self.work.packing.dtype)
-        saturated = self._gather(codes, level, window) if level else self._compute(codes, window)
-        # The next shard is computed while this one is compressed and written. One below it may never be entered, if
-        # the disk is full: whoever finds this one whole looks below it all the same.
-        self.finish(QUEUE)
-        self.pending.append(self.writer.submit(self._store, unit, codes, level, window, saturated))
-        return codes
-
-    def _store(self, unit: str, codes: npt.NDArray[Any], level: int, window: Window, saturated: int) -> None:
-        files = list(self._files(level, window))
-        for path in files:  # zarr would read one that is damaged, to write a part of it
-            path.unlink(missing_ok=True)
-        # A shard without any value is left out. Of others every chunk is written: zarr need not look into each.
-        empty = np.isnan(codes).all() if codes.dtype.kind == "f" else (codes == self.work.packing.nodata).all()
-        if not empty:
-            self.arrays[level][:, window.rows, window.cols] = codes
-        self.work.journal.add(unit, *files, saturated=saturated)
-
-    def finish(self, left: int = 0) -> None:
-        """Wait until no more than so many shards are still to be written."""
-        while len(self.pending) > left:
-            self.pending.popleft().result()
-
-    def _window(self, level: int, row: int, col: int) -> Window:
-        height, width = self.shapes[level]
-        top, left = row * SHARD, col * SHARD
-        return Window(left, top, min(SHARD, width - left), min(SHARD, height - top))
-
-    def _below(self, level: int, window: Window) -> Iterator[tuple[Window, int, int]]:
-        """Yield the quarters of a shard of a coarser level, and row and column of the shard below that each is of."""
-        half = SHARD // 2
-        for part in Window(0, 0, window.width, window.height).tiles(half, half) if level else ():
-            yield part, (window.row_off + part.row_off) // half, (window.col_off + part.col_off) // half
-
-    def _look_below(self, level: int, window: Window, saturated: int) -> None:
-        """Go on below a shard that was there already; one of the field itself is counted."""
-        for _, row, col in self._below(level, window):
-            self.write(level - 1, row, col)
-        if not level:
-            self.saturated += saturated
-            self.work.progress(window.width * window.height)
-
-    def _compute(self, codes: npt.NDArray[Any], window: Window) -> int:
-        """Set the codes of a shard of the field itself; return how many of its values saturated."""
-        saturated = 0
-        for strip, block, outside in packed(self.work.field, window, self.work.packing):
-            codes[:, strip.row_off - window.row_off :][:, : strip.height] = block
-            saturated += outside
-            self.work.progress(strip.width * strip.height)
-        self.saturated += saturated
-        return saturated
-
-    def _gather(self, codes: npt.NDArray[Any], level: int, window: Window) -> int:
-        """Set the codes of a shard of a coarser level from the four below it, none of whose values can saturate."""
-        for part, row, col in self._below(level, window):
-            below = self.write(level - 1, row, col)
-            if below is None:
-                there = self._window(level - 1, row, col)
-                below = np.asarray(self.arrays[level - 1][:, there.rows, there.cols])
-            codes[:, part.rows, part.cols] = self.work.packing.halved(below)
-        return 0
-
-    def _files(self, level: int, window: Window) -> Iterator[Path]:
-        """Yield the files that hold a shard."""
-        array = self.arrays[level]
-        _, height, width = array.shards or array.chunks
-        for row in range(window.rows.start // height, -(-window.rows.stop // height)):
-            for col in range(window.cols.start // width, -(-window.cols.stop // width)):
-                yield self.folders[level] / f"c/0/{row}/{col}"
-
-
 def _create_embedding(group: zarr.Group, level: _Level, field: Field, packing: Packing, layout: Layout) -> None:
     """Create the array of codes, still empty: (band, y, x)."""
     integer = packing.dtype in LEVELS
@@ -317,16 +249,14 @@ def _create_embedding(group: zarr.Group, level: _Level, field: Field, packing: P
     if integer:
         # Without this xarray takes nodata for a value: in Zarr v3 the fill value alone does not mask.
         attributes["_FillValue"] = int(packing.nodata)
-    chunk, shards = FLAT_CHUNK, None
-    if layout == "sharded":
-        chunk = CHUNK
-        shards = (field.dim, *(min(SHARD, -(-size // CHUNK) * CHUNK) for size in level.shape))
+    chunking = _chunking(layout)
     group.create_array(
         "embedding",
         shape=(field.dim, *level.shape),
         dtype=packing.dtype,
-        chunks=(field.dim, chunk, chunk),
-        shards=shards,
+        chunks=(field.dim, chunking.chunk, chunking.chunk),
+        shards=(field.dim, *chunking.shard(level.shape)) if chunking.sharded else None,
+        # As `shards.compressed` does it.
         compressors=ZstdCodec(level=1)
         if packing.dtype == "uint8"
         else BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle"),

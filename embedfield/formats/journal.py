@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
+from embedfield.clock import Clock
 from embedfield.integrity import sync
 
 if TYPE_CHECKING:
@@ -37,6 +40,8 @@ class Work:
     """What is done."""
     progress: Callable[[int], None]
     """Told the number of pixels done, piece by piece."""
+    clock: Clock = dataclasses.field(default_factory=Clock)
+    """What the parts of it took."""
 
 
 class Entry(TypedDict, total=False):
@@ -55,6 +60,7 @@ class Journal:
     """A file with a line for each unit that is done, written once the unit itself is on the disk.
 
     A process that is killed leaves at most a half line, which is not read.
+    Several threads may add units.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -65,6 +71,7 @@ class Journal:
         self._done: dict[str, Entry] = {}
         self._kept: dict[str, list[Entry]] = {}
         self._since = time.monotonic()
+        self._lock = threading.Lock()
         self._read()
 
     def _read(self) -> None:
@@ -109,12 +116,12 @@ class Journal:
         self._scratch(unit).unlink(missing_ok=True)
 
     def _enter(self, entry: Entry) -> None:
-        with self._path.open("ab") as file:
+        with self._lock, self._path.open("ab") as file:
             file.write(json.dumps(entry).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
-        self._take(entry)
-        self._since = time.monotonic()
+            self._take(entry)
+            self._since = time.monotonic()
 
     def keep(self, unit: str, codes: npt.NDArray[Any], rows: int, saturated: int) -> None:
         """Keep the first rows of a unit that is not whole, if the last time is long ago.

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -13,13 +12,11 @@ import numpy as np
 from embedfield.errors import PackingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from typing import Any
 
     import numpy.typing as npt
 
     from embedfield.field import Field
-    from embedfield.grid import Window
 
 Dtype = Literal["uint8", "int16", "float16", "float32"]
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
@@ -39,11 +36,16 @@ class Levels(NamedTuple):
 LEVELS = {"uint8": Levels(1, 255, 21), "int16": Levels(-32767, 32767, 22)}
 # Half the distance between neighbouring float16, relative to a value of normal size.
 HALF_ERROR = 2.0**-11
-# Places at which a band's range is measured.
+# Places at which a band's range is measured; a field of fewer pixels is measured at each of them.
 SAMPLE = 16_384
-# Bytes of float32 that are computed at a time.
-STRIP = 64 * 2**20
-# How much wider than the sample's the range is taken, on either side: the field's own is a little wider.
+# Bytes of float32 that are computed at a time, while as many are packed.
+STRIP = 32 * 2**20
+# Pixels of these, at most.
+PIXELS = 32_768
+# Values that are packed at a time: the numbers on the way stay in the cache of a processor.
+PIECE = 64 * 2**10
+# How much wider than the sample's the range is taken, on either side: the field's own is a little wider. With a
+# quarter of the places it takes five times the margin for as many values to saturate, and packing errs a tenth more.
 MARGIN = 1 / 64
 
 
@@ -157,38 +159,50 @@ class Packing:
             span = (0.0 if few else MARGIN) * (high - low)
         return cls.fit(low - span, high + span, dtype)
 
-    def pack(self, values: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], int]:
+    def pack(
+        self, values: npt.NDArray[np.float32], out: npt.NDArray[Any] | None = None
+    ) -> tuple[npt.NDArray[Any], int]:
         """Return the codes of a block, and how many values lay outside their range.
 
         Args:
             values: (dim, height, width), float32; NaN where there is no value.
+            out: Where the codes go, (dim, height, width), of the packing's dtype
+                or one that holds its numbers; None for a new array.
 
         Returns:
             Codes (dim, height, width) in the packing's dtype, and the number
             of values that took the first or last code because they lie beyond it.
         """
+        codes = np.empty(values.shape, dtype=self.dtype) if out is None else out
         if self.dtype == "float32":
-            return np.ascontiguousarray(values, dtype=self.dtype), 0
-        codes = np.empty(values.shape, dtype=self.dtype)
-        pack = self._round if self.dtype in LEVELS else _halve_digits
-        saturated = _by_band(len(values), lambda band: pack(values[band], codes[band], band))
-        return codes, sum(saturated)
-
-    def _round(self, plane: npt.NDArray[np.float32], codes: npt.NDArray[Any], band: int) -> int:
-        """Set the codes of a band; return how many of its values lay outside its range."""
-        first, last, _ = LEVELS[self.dtype]
+            codes[...] = values
+            return codes, 0
         # 255 codes leave float32 digits to spare; 65,535 do not.
-        wide = np.float32 if self.dtype == "uint8" else np.float64
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows saturates
-            code = np.subtract(plane, wide(self.offset[band]), dtype=wide)
-            code /= wide(self.scale[band])
-            np.rint(code, out=code)
-            low, high = code.min(), code.max()
-            if low >= first and high <= last:  # never so with a NaN in it
-                codes[...] = code
-                return 0
-            outside = int(np.count_nonzero(code < first) + np.count_nonzero(code > last))
-            codes[...] = np.where(np.isnan(code), self.nodata, code.clip(first, last))
+        wide = {"uint8": np.float32, "int16": np.float64, "float16": np.float16}[self.dtype]
+        rows = max(1, PIECE // max(1, values.shape[2]))
+        buffer = np.empty((min(rows, values.shape[1]), values.shape[2]), dtype=wide)
+        saturated = 0
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # what overflows saturates
+            for band, top in product(range(len(values)), range(0, values.shape[1], rows)):
+                piece, target = values[band, top : top + rows], codes[band, top : top + rows]
+                saturated += self._pack_piece(piece, target, band, buffer[: len(piece)])
+        return codes, saturated
+
+    def _pack_piece(
+        self, piece: npt.NDArray[np.float32], codes: npt.NDArray[Any], band: int, code: npt.NDArray[Any]
+    ) -> int:
+        """Set codes of a band, by way of a buffer that stays in the cache; return how many lay outside the range."""
+        if self.dtype == "float16":
+            return _halve_digits(piece, codes, code)
+        first, last, _ = LEVELS[self.dtype]
+        np.subtract(piece, code.dtype.type(self.offset[band]), out=code, dtype=code.dtype)
+        np.divide(code, code.dtype.type(self.scale[band]), out=code)
+        np.rint(code, out=code)
+        if first <= code.min() and code.max() <= last:  # never so with a NaN in it
+            codes[...] = code
+            return 0
+        outside = int(np.count_nonzero(code < first) + np.count_nonzero(code > last))
+        codes[...] = np.where(np.isnan(code), self.nodata, code.clip(first, last))
         return outside
 
     def unpack(self, codes: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -201,7 +215,7 @@ class Packing:
         values[codes == self.nodata] = np.nan
         return values
 
-    def halved(self, codes: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def halved(self, codes: npt.NDArray[Any], out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
         """Return the codes of the means of the values of 2 x 2 pixels, leaving out nodata.
 
         An affine rule lets means be taken of codes: the mean of the values is
@@ -209,63 +223,65 @@ class Packing:
 
         Args:
             codes: (dim, height, width).
+            out: Where the result goes; None for a new array.
 
         Returns:
             (dim, ceil(height / 2), ceil(width / 2)); at an odd edge means of the pixels that are there.
         """
         dim, height, width = codes.shape
-        small = np.empty((dim, -(-height // 2), -(-width // 2)), dtype=codes.dtype)
+        small = np.empty((dim, -(-height // 2), -(-width // 2)), dtype=codes.dtype) if out is None else out
         mean = self._mean_of_codes if self.dtype in LEVELS else self._mean_of_floats
-
-        def halve(band: int) -> None:
-            plane = codes[band]
+        # A few bands at a time stay in the cache.
+        some = max(1, PIECE // max(1, height * width))
+        for band in range(0, dim, some):
+            planes = codes[band : band + some]
             if height % 2 or width % 2:
-                plane = np.pad(plane, ((0, height % 2), (0, width % 2)), constant_values=self.nodata)
-            small[band] = mean(plane)
-
-        _by_band(dim, halve)
+                edges = (0, 0), (0, height % 2), (0, width % 2)
+                planes = np.pad(planes, edges, constant_values=self.nodata)
+            small[band : band + some] = mean(np.ascontiguousarray(planes))
         return small
 
-    def _mean_of_codes(self, plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return means, rounded, of 2 x 2 codes of an even plane."""
+    def _mean_of_codes(self, planes: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return means, rounded, of 2 x 2 codes of even planes."""
         nodata = int(self.nodata)
-        total = _sum_of_quads(plane, np.uint16 if plane.dtype == np.uint8 else np.int32)
-        there = plane != nodata
-        if there.all():
-            full: npt.NDArray[Any] = (total + 2) >> 2
-            return full
-        count = _sum_of_quads(there.view(np.uint8), np.uint16).astype(total.dtype)
+        total = _sum_of_quads(planes, np.uint16 if planes.dtype == np.uint8 else np.int32)
+        if planes.min(initial=nodata + 1) > nodata:  # the least code there is
+            total += 2
+            total >>= 2
+            return total
+        count = _sum_of_quads((planes != nodata).view(np.uint8), np.uint16).astype(total.dtype)
         total -= (4 - count) * total.dtype.type(nodata)
         mean: npt.NDArray[Any] = (2 * total + count) // np.maximum(2 * count, 1)
         return np.where(count > 0, mean, nodata)
 
-    def _mean_of_floats(self, plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return means of 2 x 2 numbers of an even plane, those that are there."""
-        there = ~np.isnan(plane)
-        total = _sum_of_quads(np.where(there, plane, 0), np.float32)
+    def _mean_of_floats(self, planes: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return means of 2 x 2 numbers of even planes, those that are there."""
+        there = ~np.isnan(planes)
+        total = _sum_of_quads(np.where(there, planes, 0), np.float32)
         count = _sum_of_quads(there.view(np.uint8), np.uint16)
         mean: npt.NDArray[Any] = np.divide(total, count, out=np.full(count.shape, np.nan, np.float32), where=count > 0)
         return mean.astype(np.float16) if self.dtype == "float16" else mean
 
 
-def _sum_of_quads(plane: npt.NDArray[Any], wide: type[np.number[Any]]) -> npt.NDArray[Any]:
-    """Return sums over 2 x 2 numbers of an even plane in a wider type."""
-    if plane.dtype == np.uint8 and plane.flags.c_contiguous:
+def _sum_of_quads(planes: npt.NDArray[Any], wide: type[np.number[Any]]) -> npt.NDArray[Any]:
+    """Return sums over 2 x 2 numbers of contiguous even planes in a wider type."""
+    if planes.dtype == np.uint8:
         # Two neighbours are the halves of one 16-bit number: no strides, several times as fast.
-        pairs = plane.view(np.uint16)
-        across = (pairs & 0xFF) + (pairs >> 8)
+        pairs = planes.view(np.uint16)
+        across = pairs & 0xFF
+        across += pairs >> 8
     else:
-        across = np.add(plane[:, ::2], plane[:, 1::2], dtype=wide)
-    result: npt.NDArray[Any] = across[::2] + across[1::2]
+        across = np.add(planes[..., ::2], planes[..., 1::2], dtype=wide)
+    result: npt.NDArray[Any] = across[:, ::2] + across[:, 1::2]
     return result
 
 
-def _halve_digits(plane: npt.NDArray[np.float32], codes: npt.NDArray[Any], _: int) -> int:
-    """Set a band to the nearest float16; return how many of its values lay outside their range."""
-    with np.errstate(over="ignore", under="ignore"):
-        codes[...] = plane
-    beyond = np.isinf(codes)
-    codes[beyond] = np.copysign(np.finfo(np.float16).max, codes[beyond])
+def _halve_digits(piece: npt.NDArray[np.float32], codes: npt.NDArray[Any], half: npt.NDArray[Any]) -> int:
+    """Set codes to the nearest float16, by way of a buffer; return how many values lay outside their range."""
+    half[...] = piece
+    beyond = np.isinf(half)
+    half[beyond] = np.copysign(np.finfo(np.float16).max, half[beyond])
+    codes[...] = half
     return int(np.count_nonzero(beyond))
 
 
@@ -287,25 +303,12 @@ def _check_half(magnitude: npt.NDArray[np.float64]) -> None:
         )
 
 
-def packed(field: Field, window: Window, packing: Packing) -> Iterator[tuple[Window, npt.NDArray[Any], int]]:
-    """Yield a window of a field in strips that bound memory: where, its codes, and how many values saturated.
-
-    Args:
-        field: What is packed.
-        window: Pixels of its grid.
-        packing: How.
-    """
-    # A reduced field computes its model's whole vectors first.
-    rows = max(1, STRIP // (4 * field.card.dim * window.width))
-    for strip in window.tiles(rows, window.width):
-        yield strip, *packing.pack(field.read(strip))
+def strip_rows(field: Field, width: int) -> int:
+    """Return how many rows of so many pixels of a field are computed at a time."""
+    return max(1, strip_pixels(field) // width)
 
 
-def _by_band[T](dim: int, task: Callable[[int], T]) -> list[T]:
-    """Do a task for each band, on all processors: numpy lets go of the interpreter in its loops."""
-    workers = min(dim, os.cpu_count() or 1)
-    # A few long jobs: hundreds of short ones would cost more than the work itself.
-    parts = np.array_split(np.arange(dim), 4 * workers)
-    with ThreadPoolExecutor(workers) as pool:
-        done = pool.map(lambda part: [task(int(band)) for band in part], parts)
-        return [result for part in done for result in part]
+def strip_pixels(field: Field) -> int:
+    """Return how many pixels of a field are computed at a time."""
+    # A reduced field computes its model's whole vectors first. Of a slow encoder few: what is not done yet is not told.
+    return min(PIXELS, STRIP // (4 * field.card.dim))

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+from abc import abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -12,7 +16,7 @@ from embedfield.card import Card
 from embedfield.errors import FormatError, GridError
 from embedfield.field import Field
 from embedfield.formats.packing import DTYPES, Packing
-from embedfield.grid import TOLERANCE, Grid
+from embedfield.grid import TOLERANCE, Grid, Window
 from embedfield.reduce import Reduction
 
 if TYPE_CHECKING:
@@ -29,6 +33,10 @@ HEADER = "embedfield"
 REDUCTION = "reduction.safetensors"
 # What is raised, here or in the libraries beneath, by metadata that are damaged.
 DAMAGE = (LookupError, TypeError, ValueError, AttributeError, RuntimeError, OSError)
+# Bytes of stored numbers that are read at a time, where single pixels of neighbouring blocks are wanted.
+HELD = 16 * 2**20
+# Threads that read them.
+READERS = 8
 
 
 class StoredField(Field):
@@ -47,6 +55,56 @@ class StoredField(Field):
     _dtype: str | None
     _crs: str
     _reduced: Mapping[str, Any] | None = None
+
+    @abstractmethod
+    def _codes(self, window: Window, overview: int | None = None) -> npt.NDArray[Any]:
+        """Return the stored numbers (dim, height, width) of a window of the pixels, or of those of a coarser level."""
+
+    @abstractmethod
+    def _factors(self) -> list[int]:
+        """Return the coarser levels that the file has, as the keys of `overviews`."""
+
+    @cached_property
+    def overviews(self) -> dict[int, tuple[int, int]]:
+        """(height, width) of the coarser levels, by how many pixels a side a pixel of theirs stands for; rising."""
+        height, width = self.grid.shape
+        return {factor: (-(-height // factor), -(-width // factor)) for factor in self._factors()}
+
+    def read(self, window: Window | None = None) -> npt.NDArray[np.float32]:
+        """Return the embeddings of a window, (dim, height, width), float32."""
+        # The libraries beneath would shorten a window past the edge.
+        return self.packing.unpack(self._codes(self.grid.checked(window)))
+
+    def read_overview(self, factor: int, window: Window | None = None) -> npt.NDArray[np.float32]:
+        """Return the embeddings of a window of a coarser level, (dim, height, width), float32."""
+        if factor not in self.overviews:
+            known = ", ".join(map(str, self.overviews)) or "none"
+            raise GridError(f"factor={factor} is no coarser level of {self.path}. It has: {known}.")
+        height, width = self.overviews[factor]
+        window = window or Window(0, 0, width, height)
+        if window.cols.stop > width or window.rows.stop > height:
+            raise GridError(f"{window} passes the edge of a level of {width} x {height} pixels.")
+        return self.packing.unpack(self._codes(window, factor))
+
+    def _parts(
+        self, rows: npt.NDArray[np.int64], cols: npt.NDArray[np.int64]
+    ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
+        block_bytes = self.dim * self.packing.itemsize * self.blocksize**2
+        windows = self._windows(rows, cols, max(1, HELD // block_bytes))
+
+        def pick(
+            part: tuple[list[npt.NDArray[np.int64]], Window],
+        ) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
+            blocks, window = part
+            codes = self._codes(window).reshape(self.dim, -1)
+            inside = [(rows[own] - window.row_off) * window.width + cols[own] - window.col_off for own in blocks]
+            # Few of a block's pixels are wanted, and only those are unpacked.
+            values = (self.packing.unpack(codes.take(pixels, axis=1)).T for pixels in inside)
+            return list(zip(blocks, values, strict=True))
+
+        with ThreadPoolExecutor(min(READERS, os.cpu_count() or 1)) as pool:
+            for found in pool.map(pick, windows):
+                yield from found
 
     @property
     def reduction(self) -> Reduction | None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from embedfield.formats.stored import HEADER, header_of
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from embedfield.field import Field
     from embedfield.formats.packing import Packing
     from embedfield.grid import Window
@@ -59,19 +57,12 @@ class Vrt:
         SubElement(band, "Offset").text = repr(float(self.packing.offset[number]))
         return band
 
-    def add_arrays(self, levels: list[npt.NDArray[Any]]) -> None:
-        """Let the pixels and overviews of all bands be contiguous arrays (dim, height, width) in memory."""
-        self._add_levels([memory_name(array) for array in levels], relative=False)
-
     def add_files(self, names: list[str]) -> None:
         """Let the pixels and overviews of all bands be the same bands of files beside the VRT."""
-        self._add_levels(names, relative=True)
-
-    def _add_levels(self, names: list[str], *, relative: bool) -> None:
         for number, band in enumerate(self.bands):
             for level, name in enumerate(names):
                 source = SubElement(band, "Overview" if level else "SimpleSource")
-                SubElement(source, "SourceFilename", relativeToVRT=str(int(relative))).text = name
+                SubElement(source, "SourceFilename", relativeToVRT="1").text = name
                 SubElement(source, "SourceBand").text = str(number + 1)
 
     def add_tile(self, name: str, window: Window) -> None:
@@ -87,10 +78,3 @@ class Vrt:
     def text(self) -> str:
         """Return the XML."""
         return tostring(self.root, encoding="unicode")
-
-
-def memory_name(array: npt.NDArray[Any]) -> str:
-    """Return the name under which GDAL reads a contiguous array (dim, height, width), with GDAL_MEM_ENABLE_OPEN."""
-    dim, height, width = array.shape
-    kind = GDAL_TYPES[array.dtype.name]
-    return f"MEM:::DATAPOINTER={array.ctypes.data},PIXELS={width},LINES={height},BANDS={dim},DATATYPE={kind}"
