@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy.typing as npt
 
 # Digits of a number in JSON.
 DIGITS = 6
 # What single precision cannot tell from a number, relative to it.
 ROUNDING = 4 * float(np.finfo(np.float32).eps)
+# Numbers that are compared at a time.
+PART = 2**14
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,15 +77,22 @@ class Fidelity:
     """(dim,), sums of squared errors; None of a part of a sample."""
 
     @classmethod
-    def compare(cls, exact: npt.NDArray[np.floating], got: npt.NDArray[np.floating]) -> Self:
+    def compare(
+        cls, exact: npt.NDArray[np.floating], got: npt.NDArray[np.floating], spread: Spread | None = None
+    ) -> Self:
         """Return the fidelity of vectors to exact ones.
 
         Args:
             exact: What they should be, (N, dim), finite.
             got: What they are, (N, dim).
+            spread: What errors are held against; None for that of the exact vectors.
         """
-        errors = np.square(np.subtract(got, exact, dtype=np.float64))
-        return cls(loss(exact, got), errors.sum(axis=1), Spread.of(exact), errors.sum(axis=0))
+        squares, by_dimension = np.empty(len(exact)), np.zeros(exact.shape[1])
+        for part in _parts(exact):
+            errors = np.square(np.subtract(got[part], exact[part], dtype=np.float64))
+            squares[part] = errors.sum(axis=1)
+            by_dimension += errors.sum(axis=0)
+        return cls(loss(exact, got), squares, spread or Spread.of(exact), by_dimension)
 
     def __add__(self, other: Self) -> Self:
         """Return the fidelity of both samples together."""
@@ -171,14 +182,27 @@ def loss(exact: npt.NDArray[np.floating], got: npt.NDArray[np.floating]) -> npt.
 
     Two zeros are the same direction; a zero and something else are at right angles.
     """
-    pairs = [np.asarray(values, dtype=np.float64) for values in (exact, got)]
-    lengths = [np.linalg.norm(values, axis=1, keepdims=True) for values in pairs]
+    found = np.empty(len(exact))
+    for part in _parts(exact):
+        found[part] = _loss(np.asarray(exact[part], dtype=np.float64), np.asarray(got[part], dtype=np.float64))
+    return found
+
+
+def _loss(exact: npt.NDArray[np.float64], got: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    lengths = [np.linalg.norm(values, axis=1, keepdims=True) for values in (exact, got)]
     with np.errstate(invalid="ignore"):  # what is infinite has no direction, and becomes NaN
-        one, other = (np.divide(v, n, out=np.zeros_like(v), where=n > 0) for v, n in zip(pairs, lengths, strict=True))
+        one, other = (v / np.where(n == 0, 1, n) for v, n in zip((exact, got), lengths, strict=True))
+        one -= other
     # 1 − cos would lose the digits of what is small: unit vectors lie √(2 · loss) apart.
-    found: npt.NDArray[np.float64] = np.square(one - other).sum(axis=1) / 2
+    found: npt.NDArray[np.float64] = np.square(one, out=one).sum(axis=1) / 2
     zeros = sum((n[:, 0] == 0).astype(int) for n in lengths)
     return np.where(zeros == 1, 1.0, found)
+
+
+def _parts(values: npt.NDArray[np.floating]) -> Iterator[slice]:
+    """Yield slices of vectors (N, dim) that are few enough to stay in a processor's cache, as float64 too."""
+    rows = max(1, PART // max(1, values.shape[1]))
+    return (slice(start, start + rows) for start in range(0, len(values), rows))
 
 
 def plain(value: float, digits: int = DIGITS) -> float | None:

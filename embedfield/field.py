@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from itertools import pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from embedfield.errors import PlacesError
+from embedfield.errors import GridError, PlacesError
 from embedfield.grid import Window
 from embedfield.places import checked, places_within
 
@@ -55,6 +56,30 @@ class Field(ABC):
         Raises:
             GridError: If the window passes the edge of the grid.
         """
+
+    @property
+    def overviews(self) -> Mapping[int, tuple[int, int]]:
+        """(height, width) of the coarser levels, by how many pixels a side a pixel of theirs stands for; rising."""
+        return {}
+
+    def read_overview(self, factor: int, window: Window | None = None) -> npt.NDArray[np.float32]:
+        """Return the embeddings of a window of a coarser level: means of pixels, leaving out those without a value.
+
+        Args:
+            factor: How many pixels a side one of the level stands for.
+            window: Pixels of the level, all of it if None. At an odd edge the
+                last of them reach beyond the grid.
+
+        Returns:
+            (dim, height, width), float32; NaN where there is no value.
+
+        Raises:
+            GridError: If there is no such level, or the window passes its edge.
+        """
+        raise GridError(
+            f"factor={factor}, {window or 'all of it'}, is no part of this field: it has no coarser levels. "
+            "Read windows of its pixels."
+        )
 
     @property
     def dim(self) -> int:
@@ -232,15 +257,27 @@ class Field(ABC):
         self, rows: npt.NDArray[np.int64], cols: npt.NDArray[np.int64]
     ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
         """Yield the values of pixels part by part: which of them (n,), and their vectors (n, dim)."""
+        for (members,), window in self._windows(rows, cols):
+            yield members, self.read(window)[:, rows[members] - window.row_off, cols[members] - window.col_off].T
+
+    def _windows(
+        self, rows: npt.NDArray[np.int64], cols: npt.NDArray[np.int64], most: int = 1
+    ) -> Iterator[tuple[list[npt.NDArray[np.int64]], Window]]:
+        """Yield windows of blocks side by side, `most` at a time, and which pixels (n,) lie in each of their blocks.
+
+        A block that holds a pixel is in one window, and no other block is in any.
+        """
         size = self.blocksize
-        across = -(-self.grid.width // size)
+        # One more than there are: the last block of a row and the first of the next are no neighbours.
+        across = -(-self.grid.width // size) + 1
         blocks = rows // size * across + cols // size
         order = np.argsort(blocks, kind="stable")
-        starts = np.flatnonzero(np.diff(blocks[order], prepend=-1))
-        for members in np.split(order, starts[1:]) if len(order) else ():
-            row, col = (int(part) * size for part in divmod(blocks[members[0]], across))
-            window = Window(col, row, min(size, self.grid.width - col), min(size, self.grid.height - row))
-            yield members, self.read(window)[:, rows[members] - row, cols[members] - col].T
+        each, starts = np.unique(blocks[order], return_index=True)
+        members = np.split(order, starts[1:])
+        for run in _runs(each, most):
+            row, col = (int(part) * size for part in divmod(each[run.start], across))
+            width = (run.stop - run.start) * size
+            yield members[run], Window(col, row, min(width, self.grid.width - col), min(size, self.grid.height - row))
 
     def to_xarray(self) -> xarray.DataArray:
         """Return the field as a lazy DataArray (band, y, x), float32, with its CRS.
@@ -285,3 +322,11 @@ class _Pixels:
         bands, rows, cols = (np.atleast_1d(part) for part in picked)
         window = Window(int(cols.min()), int(rows.min()), int(np.ptp(cols)) + 1, int(np.ptp(rows)) + 1)
         return self.field.read(window)[np.ix_(bands, rows - rows.min(), cols - cols.min())].reshape(shape)
+
+
+def _runs(numbers: npt.NDArray[np.int64], most: int) -> Iterator[slice]:
+    """Yield slices of rising numbers that follow one another without a gap, `most` at a time."""
+    breaks = [0, *(np.flatnonzero(np.diff(numbers) > 1) + 1).tolist(), len(numbers)]
+    for first, last in pairwise(breaks):
+        for start in range(first, last, most):
+            yield slice(start, min(start + most, last))

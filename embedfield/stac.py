@@ -16,7 +16,7 @@ from filelock import FileLock
 from pystac.stac_io import DefaultStacIO
 
 from embedfield.errors import FormatError
-from embedfield.integrity import MULTIHASH_SHA256, SUMS, multihash, placed, size, sums_with
+from embedfield.integrity import MULTIHASH_SHA256, SUMS, listed, multihash, placed, size, sums_with
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -93,15 +93,16 @@ def item_of(
         },
         stac_extensions=EXTENSIONS,
     )
-    item.add_asset("embeddings", _asset(field.path, ["data"], {"bands": _bands(field)}, known=known))
+    facts = _Facts(folder, known or {})
+    item.add_asset("embeddings", _asset(field.path, ["data"], facts, bands=_bands(field)))
     for tile in sorted(folder.glob("*.tiles/*.tif")):
-        item.add_asset(tile.stem, _asset(tile, ["data"], {}, below=folder, known=known))
+        item.add_asset(tile.stem, _asset(tile, ["data"], facts))
     beside = field.path.with_name(f"{field.path.name}.vrt")
     if beside.exists():
-        item.add_asset("gdal", _asset(beside, ["data"], {}, known=known))
+        item.add_asset("gdal", _asset(beside, ["data"], facts))
     for name, (key, roles) in COMPANIONS.items():
         if (folder / name).exists():
-            item.add_asset(key, _asset(folder / name, roles, {}, known=known))
+            item.add_asset(key, _asset(folder / name, roles, facts))
     return item
 
 
@@ -423,18 +424,28 @@ def _bands(field: StoredField) -> list[dict[str, Any]]:
     ]
 
 
-def _asset(
-    path: Path,
-    roles: list[str],
-    fields: dict[str, Any],
-    below: Path | None = None,
-    known: Mapping[str, Mapping[str, Any]] | None = None,
-) -> pystac.Asset:
-    """Return the asset of a file; of a folder the digest is that of the list of its files' digests."""
-    href = f"./{path.relative_to(below or path.parent).as_posix()}"
-    told = (known or {}).get(href)
-    if told is None:
-        list_or_file = path.parent / SUMS if path.is_dir() else path
-        told = {"file:size": size(path)}
-        told |= {"file:checksum": multihash(list_or_file)} if list_or_file.exists() else {}
-    return pystac.Asset(href, media_type=MEDIA_TYPES[path.suffix], roles=roles, extra_fields={**fields, **told})
+class _Facts:
+    """Sizes and digests of a field's files, by href."""
+
+    def __init__(self, folder: Path, known: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take those that are known, and the digests that stand beside the field: no file is hashed twice."""
+        self.folder, self.known = folder, known
+        self.digests = listed(folder) if (folder / SUMS).is_file() else {}
+
+    def of(self, path: Path, href: str) -> Mapping[str, Any]:
+        """Return what is said of a file; of a folder the digest is that of the list of its files' digests."""
+        if href in self.known:
+            return self.known[href]
+        told: dict[str, Any] = {"file:size": size(path)}
+        digest = self.digests.get(href.removeprefix("./"))
+        if digest:
+            return told | {"file:checksum": MULTIHASH_SHA256 + digest}
+        list_or_file = self.folder / SUMS if path.is_dir() else path
+        return told | ({"file:checksum": multihash(list_or_file)} if list_or_file.exists() else {})
+
+
+def _asset(path: Path, roles: list[str], facts: _Facts, **fields: Any) -> pystac.Asset:
+    """Return the asset of a file."""
+    href = f"./{path.relative_to(facts.folder).as_posix()}"
+    extra = {**fields, **facts.of(path, href)}
+    return pystac.Asset(href, media_type=MEDIA_TYPES[path.suffix], roles=roles, extra_fields=extra)

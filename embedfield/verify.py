@@ -11,8 +11,8 @@ import numpy as np
 
 from embedfield.certificate import Certificate, Group
 from embedfield.errors import PlacesError, WeightsError
-from embedfield.evaluate import EncodedField, load
-from embedfield.fidelity import Fidelity
+from embedfield.evaluate import ROUNDED, EncodedField, load
+from embedfield.fidelity import Fidelity, Spread
 from embedfield.field import Field
 from embedfield.places import turned
 
@@ -89,16 +89,18 @@ def verify_field(
         raise PlacesError(f"places={places} compares nothing. Ask for at least 1; some thousands tell the worst 1 %.")
     if evaluator is None:
         _check_known_weights(field, weights, database)
+    made = field.provenance.get("precision")
     evaluator = evaluator or load(
-        field.card, weights, device, field.provenance.get("precision"), database=database, offline=offline,
+        # What rounding cost is to be seen: it is held against the official precision.
+        field.card, weights, device, None if made in ROUNDED else made, database=database, offline=offline,
         report=report,
     )  # fmt: skip
     _check_weights(field, evaluator.sha256)
     edges = _edges(field.grid)
     counts = {"area": places} | dict.fromkeys(edges, -(-places // EDGE))
     comparison = _Comparison(field, evaluator, np.random.default_rng(seed), _Meter(sum(counts.values()), progress))
-    area = comparison.group([field.grid.lonlat_bounds], counts["area"])
-    groups = {edge: comparison.group(boxes, counts[edge]) for edge, boxes in edges.items()}
+    groups = comparison.groups({"area": [field.grid.lonlat_bounds], **edges}, counts)
+    area = groups.pop("area")
     return Certificate(
         _facts(field, evaluator, seed), field.grid, area, {e: g.against(area) for e, g in groups.items()}
     )
@@ -189,20 +191,30 @@ class _Comparison:
         # Where a region leaves out pixels, the stored ones say so.
         self.exact = EncodedField(evaluator, field.grid, supersample=supersample)
 
-    def group(self, boxes: list[Bounds], count: int) -> Group:
-        """Compare at about so many places, spread at random and evenly by area over boxes.
+    def groups(self, boxes: Mapping[str, list[Bounds]], counts: Mapping[str, int]) -> dict[str, Group]:
+        """Compare at about so many places, spread at random and evenly by area over boxes, by the groups' names.
 
         Where much of the grid has no value, more are tried, up to a limit.
         """
-        first = self._compared(self._drawn(boxes, count))
-        missing = count - len(first.places)
-        if not missing:
-            return first
-        more = min(TRIES * count, missing * count // max(1, len(first.places)))
-        return first + self._compared(self._drawn(boxes, more))
+        found: dict[str, Group] = {}
+        while len(found) < len(boxes):
+            drawn, state = {}, {}
+            for name in [name for name in boxes if name not in found]:
+                drawn[name] = self._drawn(boxes[name], counts[name])
+                state[name] = self.rng.bit_generator.state
+            # All groups at once: where they lie in the same blocks, these are read once.
+            for name, group in self._compared(drawn).items():
+                found[name], count = group, counts[name]
+                if len(group.places) < count:
+                    more = min(TRIES * count, (count - len(group.places)) * count // max(1, len(group.places)))
+                    # Chance goes on behind this group: those after it are drawn again.
+                    self.rng.bit_generator.state = state[name]
+                    found[name] += self._compared({name: self._drawn(boxes[name], more)})[name]
+                    break
+        return found
 
     def _drawn(self, boxes: list[Bounds], count: int) -> npt.NDArray[np.float64]:
-        """Return random places (n, 2) in boxes, on the grid and where the encoder is defined, block by block."""
+        """Return random places (n, 2) in boxes, on the grid and where the encoder is defined."""
         inside = clipped(boxes, self.field.card.latitudes)
         found = np.empty((0, 2))
         for _ in range(TRIES if inside else 0):
@@ -210,30 +222,40 @@ class _Comparison:
             found = np.concatenate((found, places[self.field.grid.contains(places)]))[:count]
             if len(found) == count:
                 break
-        rows, cols = (np.floor(part / self.field.blocksize) for part in self.field.grid.positions(found))
-        return found[np.lexsort((cols, rows))]
+        return found
 
-    def _compared(self, places: npt.NDArray[np.float64]) -> Group:
-        """Compare at places (n, 2), some at a time."""
+    def _compared(self, groups: Mapping[str, npt.NDArray[np.float64]]) -> dict[str, Group]:
+        """Compare at the places (n, 2) of groups, block by block and some at a time."""
+        places = np.concatenate(list(groups.values()))
+        owners = np.repeat(np.arange(len(groups)), [len(group) for group in groups.values()])
+        rows, cols = (np.floor(part / self.field.blocksize) for part in self.field.grid.positions(places))
+        order = np.lexsort((cols, rows))
         size = max(1, HELD // self.evaluator.dim)
-        parts = [self._part(places[start : start + size]) for start in range(0, max(1, len(places)), size)]
-        return reduce(add, parts)
+        parts = [order[start : start + size] for start in range(0, max(1, len(order)), size)]
+        found = [self._part(places[part], owners[part], len(groups)) for part in parts]
+        return {name: reduce(add, own) for name, own in zip(groups, zip(*found, strict=True), strict=True)}
 
-    def _part(self, places: npt.NDArray[np.float64]) -> Group:
-        """Compare at a few places, (n, 2)."""
+    def _part(self, places: npt.NDArray[np.float64], owners: npt.NDArray[np.int64], count: int) -> list[Group]:
+        """Compare at a few places, (n, 2), of so many groups; `owners` (n,) tells whose they are."""
         stored = Gathered.of(self.field, places)
         valued = ~np.isnan(stored.at(places, "nearest")).any(axis=1)
         truth = self.evaluator.encode(places[valued])
-        known = np.isfinite(truth).all(axis=1)
-        self.meter.add(int(known.sum()))
-        compared, truth = places[valued][known], truth[known]
-        readings = self._readings(stored, compared)
-        return Group(
-            compared,
-            {reading: _costs(truth, vectors) for reading, vectors in readings.items()},
-            int((~valued).sum()),
-            int((~known).sum()),
-        )
+        known = valued.copy()
+        known[valued] = np.isfinite(truth).all(axis=1)
+        truth = truth[known[valued]]
+        self.meter.add(len(truth))
+        readings = self._readings(stored, places[known])
+        groups = []
+        for own in (owners == number for number in range(count)):
+            there = own[known]
+            costs = {
+                reading: _costs(truth[there], {name: vectors[there] for name, vectors in read.items()})
+                for reading, read in readings.items()
+            }
+            groups.append(
+                Group(places[own & known], costs, int((own & ~valued).sum()), int((own & valued & ~known).sum()))
+            )
+        return groups
 
     def _readings(self, stored: Gathered, places: npt.NDArray[np.float64]) -> dict[str, dict[str, Vectors]]:
         """Return what places (n, 2) get by each reading: of exact pixels, of reduced ones, and of the stored."""
@@ -255,13 +277,14 @@ class _Comparison:
 
 def _costs(truth: Vectors, read: Mapping[str, Vectors]) -> dict[str, Fidelity]:
     """Return the fidelity of what a raster gives to the truth, and what each step towards it costs by itself."""
-    before_packing = read.get("reduced", read["exact"])
-    costs = {"total": Fidelity.compare(truth, read["stored"]), "grid": Fidelity.compare(truth, read["exact"])}
-    if "reduced" in read:
-        costs["reduction"] = Fidelity.compare(read["exact"], read["reduced"])
-    costs["packing"] = Fidelity.compare(before_packing, read["stored"])
     # One measure for all: errors of the steps then add up to that of the whole.
-    return {cost: fidelity.against(costs["total"].spread) for cost, fidelity in costs.items()}
+    spread = Spread.of(truth)
+    before_packing = read.get("reduced", read["exact"])
+    pairs = {"total": (truth, read["stored"]), "grid": (truth, read["exact"])}
+    if "reduced" in read:
+        pairs["reduction"] = (read["exact"], read["reduced"])
+    pairs["packing"] = (before_packing, read["stored"])
+    return {cost: Fidelity.compare(exact, got, spread) for cost, (exact, got) in pairs.items()}
 
 
 class Gathered(Field):
@@ -308,11 +331,12 @@ class Gathered(Field):
     ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
         numbers = rows * self.grid.width + cols
         self.asked.append(numbers)
-        found = np.searchsorted(self.numbers, numbers)
-        held = found < len(self.numbers)
-        held[held] = self.numbers[found[held]] == numbers[held]
-        values = np.full((len(numbers), self.dim), np.nan, dtype=np.float32)
-        values[held] = self.values[found[held]]
+        if not len(self.numbers):
+            yield np.arange(len(numbers)), np.full((len(numbers), self.dim), np.nan, dtype=np.float32)
+            return
+        found = np.searchsorted(self.numbers, numbers).clip(max=len(self.numbers) - 1)
+        values = self.values[found]
+        values[self.numbers[found] != numbers] = np.nan
         yield np.arange(len(numbers)), values
 
 

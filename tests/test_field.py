@@ -317,6 +317,13 @@ def test_bands_are_named_with_as_many_digits_as_the_last_needs(name: str, first:
     assert field.band_names == sorted(field.band_names)
 
 
+def test_a_field_without_coarser_levels_says_so() -> None:
+    field = random_field(10)
+    assert field.overviews == {}
+    with pytest.raises(GridError, match="factor=2, all of it, is no part of this field: it has no coarser levels"):
+        field.read_overview(2)
+
+
 # An encoded field.
 
 

@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import rasterio
+import rasterio.shutil
+from fields import ArrayField
 from PIL import Image
 
+from embedfield import preview
 from embedfield.card import Card
 from embedfield.field import Field
+from embedfield.formats import cog, open_field, write_field
 from embedfield.grid import Grid, Window
 from embedfield.places import GLOBE
 from embedfield.preview import write_preview
@@ -20,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from embedfield.evaluate import EncodedField
+    from embedfield.formats.geozarr import Layout
     from embedfield.grid import Bounds
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
@@ -125,12 +131,13 @@ def test_a_field_of_one_value_has_one_opaque_colour(path: Path, bands: int) -> N
     ("res", "bounds", "shape"),
     [
         (1, (10, 20, 11, 21), (1080, 1080)),
-        (0.1, (10, -80, 10.1, 80), (1600, 1)),
-        (0.05, (-180, 20, 180, 20.05), (1, 1200)),  # every sixth of 7200
-        (0.05, (10, -90, 10.1, 90), (1200, 1)),  # every third of 3600
+        (0.1, (10, -53.9, 10.1, 54), (1079, 1)),
+        (0.1, (10, -54, 10.1, 54), (1080, 2)),  # every second of 1080, twice
+        (0.05, (-180, 20, 180, 20.05), (1, 900)),  # every eighth of 7200
+        (0.05, (10, -90, 10.1, 90), (900, 1)),  # every fourth of 3600
         (1, (0, 0, 3, 90), (1080, 36)),
     ],
-    ids=["one pixel", "one column", "one long row", "a tall column", "a tall strip"],
+    ids=["one pixel", "one column", "a longer one", "one long row", "a tall column", "a tall strip"],
 )
 def test_a_picture_is_shaped_like_its_grid(path: Path, res: float, bounds: Bounds, shape: tuple[int, int]) -> None:
     seen = picture(Drawn(["lon", "lat", "product"], res, bounds), path)
@@ -141,7 +148,7 @@ def test_a_picture_is_shaped_like_its_grid(path: Path, res: float, bounds: Bound
 def test_a_large_field_is_read_by_blocks_and_shown_by_even_steps(path: Path) -> None:
     field = Drawn(["lon", "lat", "product"], 0.1)
     seen = picture(field, path)
-    assert seen.shape == (600, 1200, 4)
+    assert seen.shape == (450, 900, 4)
     assert max(read.width * read.height for read in field.reads) <= field.blocksize**2
 
 
@@ -188,3 +195,124 @@ def test_a_region_small_in_its_bounds_is_shown_in_all_its_colours(path: Path) ->
     shown = seen[seen[..., 3] == 255][:, 0]
     assert 0 < len(shown) < seen[..., 0].size / 1000
     assert (shown.min(), shown.max()) == (0, 255)
+
+
+# Fields on disk, which have coarser levels.
+
+RES = 0.25
+SHAPE = 360, 720
+# A picture of the globe at a quarter of a degree, by one of its four levels.
+HOLE = np.s_[:, 400:480, 600:800]
+
+
+def waves() -> npt.NDArray[np.float32]:
+    """Return four bands over the globe, (4, 720, 1440), with a hole."""
+    grid = Grid.from_bounds(RES)
+    lon, lat = np.deg2rad(grid.lonlat()).T.reshape(2, *grid.shape)
+    values = np.stack([np.sin(3 * lon) * np.cos(lat), np.sin(5 * lat), np.cos(2 * lon) * np.cos(lat), 0 * lon + 0.3])
+    values[HOLE] = np.nan
+    return values.astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same field on disk in every form."""
+    field, folder = ArrayField(waves(), Grid.from_bounds(RES)), tmp_path_factory.mktemp("kept")
+    forms: list[tuple[str, str, Layout]] = [
+        ("cog", ".tif", "sharded"),
+        ("zarr", ".zarr", "sharded"),
+        ("flat", ".zarr", "flat"),
+    ]
+    paths = {
+        name: write_field(field, folder / name / f"field{suffix}", layout=layout).path for name, suffix, layout in forms
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cog, "BUDGET", 512 * 512 * 4)
+        paths["tiles"] = write_field(field, folder / "tiles" / "field.tif").path
+    with rasterio.open(paths["cog"]) as source:
+        paths["foreign"] = folder / "foreign.tif"
+        rasterio.shutil.copy(source, paths["foreign"], driver="GTiff")
+    return paths
+
+
+# A tile of 512 x 512 pixels has two levels.
+@pytest.mark.parametrize(("form", "fitted"), [("cog", 8), ("zarr", 8), ("flat", 8), ("tiles", 4)])
+def test_a_field_on_disk_is_shown_by_a_coarser_level_alone(
+    kept: dict[str, Path], path: Path, form: str, fitted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels: list[int | None] = []
+    with open_field(kept[form]) as field:
+        read = field._codes
+
+        def counted(window: Window, overview: int | None = None) -> npt.NDArray[Any]:
+            levels.append(overview)
+            return read(window, overview)
+
+        monkeypatch.setattr(field, "_codes", counted)
+        seen = picture(field, path)
+    assert seen.shape == (*SHAPE, 4)
+    assert set(levels) == {fitted, 2}
+
+
+@pytest.mark.parametrize(("form", "tolerance"), [("zarr", 0), ("flat", 0), ("tiles", 8)])
+def test_every_form_of_a_field_has_the_same_picture(
+    kept: dict[str, Path], path: Path, form: str, tolerance: int
+) -> None:
+    with open_field(kept["cog"]) as one, open_field(kept[form]) as other:
+        found, truth = picture(other, path).astype(int), picture(one, path)
+    np.testing.assert_allclose(found, truth, rtol=0, atol=tolerance)
+
+
+def test_a_field_without_levels_has_nearly_the_same_picture(kept: dict[str, Path], path: Path) -> None:
+    with open_field(kept["cog"]) as one, open_field(kept["foreign"]) as other:
+        assert other.overviews == {}
+        with_levels, without = picture(one, path).astype(int), picture(other, path).astype(int)
+    assert with_levels.shape == without.shape
+    # Means of 2 x 2 pixels, and one of the four.
+    assert abs(with_levels - without)[..., :3].max() <= 12
+    assert abs(with_levels - without)[..., :3].mean() < 2
+
+
+@pytest.mark.parametrize("form", ["cog", "zarr", "foreign"])
+def test_a_masked_region_is_transparent_in_the_picture_of_a_level(kept: dict[str, Path], path: Path, form: str) -> None:
+    with open_field(kept[form]) as field:
+        seen = picture(field, path)
+    hidden = np.zeros(SHAPE, dtype=bool)
+    hidden[200:240, 300:400] = True
+    np.testing.assert_array_equal(seen[..., 3] == 0, hidden)
+
+
+def test_colours_are_the_components_of_what_is_shown_stretched_by_area(kept: dict[str, Path], path: Path) -> None:
+    with open_field(kept["cog"]) as field:
+        shown = field.read_overview(2).reshape(4, -1).T.astype(np.float64)
+        seen = picture(field, path).reshape(-1, 4)[:, :3]
+    there = ~np.isnan(shown).any(axis=1)
+    directions = shown[there] / np.linalg.norm(shown[there], axis=1, keepdims=True)
+    area = np.repeat(np.cos(np.deg2rad(90 - (np.arange(360) + 0.5) / 2)), 720)[there]
+    centred = directions - np.average(directions, axis=0, weights=area)
+    _, axes = np.linalg.eigh(centred.T @ (centred * area[:, None]))
+    for colour in range(3):
+        component = centred @ axes[:, -1 - colour]
+        order = np.argsort(component)
+        shares = np.cumsum(area[order]) / area.sum()
+        low, high = np.interp((0.02, 0.98), shares, component[order])
+        truth = 255 * ((component - low) / (high - low)).clip(0, 1)
+        found = seen[there, colour].astype(float)
+        # Colours are fitted on a coarser level, and either sign of a component would do.
+        assert min(abs(found - truth).mean(), abs(255 - found - truth).mean()) < 4
+
+
+def test_a_picture_is_drawn_in_parts(kept: dict[str, Path], path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_field(kept["cog"]) as field:
+        whole = picture(field, path)
+        monkeypatch.setattr(preview, "HELD", 4 * 128 * 128)
+        windows: list[Window] = []
+        read = field._codes
+
+        def noted(window: Window, *level: int) -> npt.NDArray[Any]:
+            windows.append(window)
+            return read(window, *level)
+
+        monkeypatch.setattr(field, "_codes", noted)
+        np.testing.assert_array_equal(picture(field, path), whole)
+    assert max(window.width * window.height for window in windows) == 128 * 128

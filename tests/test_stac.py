@@ -28,6 +28,7 @@ from embedfield import stac
 from embedfield.build import build_field
 from embedfield.errors import FormatError
 from embedfield.formats import open_field, write_field
+from embedfield.integrity import check_sums, listed
 from embedfield.stac import EXTENSIONS, add_to_catalog
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ CALLS: dict[str, dict[str, Any]] = {
     "xyz-10deg-170e-20s-170w-20n-cog-uint8": {"bounds": (170, -20, -170, 20)},
     "xyz-1deg-cog-uint8": {"res": 1},
     "sh-l10-10deg-0e-0n-60e-40n-cog-uint8": {"model": "sh-l10", "bounds": (0, 0, 60, 40)},
-    "satclip-vit16-l40-10deg-cog-uint8": {"model": "satclip-l40", "weights": WEIGHTS},
+    "satclip-vit16-l40-10deg-cog-uint8": {"model": "satclip-l40", "weights": WEIGHTS, "precision": "float64"},
     "xyz-10deg-cog-int16": {"dtype": "int16"},
     "xyz-10deg-cog-float16": {"dtype": "float16"},
     "xyz-10deg-zarr-uint8-flat": {"format": "zarr", "layout": "flat"},
@@ -562,6 +563,27 @@ def test_sizes_and_digests_that_are_known_are_not_taken_from_the_files(catalog: 
         assets = stac.item_of(field, known=known).assets
     assert assets["preview"].extra_fields == known["./preview.png"]
     assert assets["embeddings"].extra_fields["file:size"] == path.with_suffix(".tif").stat().st_size
+
+
+def test_digests_are_those_that_stand_beside_the_field_so_that_later_damage_is_found(catalog: Path) -> None:
+    path = build(catalog)
+    path.unlink()
+    with open_field(path.parent) as field:
+        field.path.write_bytes(field.path.read_bytes() + b"more")
+        item = add_to_catalog(catalog, field)
+        told = item.assets["embeddings"].extra_fields["file:checksum"]
+        assert told.removeprefix("1220") == listed(path.parent)[field.path.name]
+    assert any("is damaged" in fault for fault in check_sums(path.parent))
+
+
+def test_a_field_without_a_list_of_digests_is_hashed_for_its_item(
+    tmp_path: Path, make_field: Callable[..., EncodedField]
+) -> None:
+    folder = tmp_path / "catalog" / "xyz" / "plain"
+    with write_field(make_field(), folder / "plain.tif") as field:
+        item = add_to_catalog(tmp_path / "catalog", field)
+        digest = hashlib.sha256(field.path.read_bytes()).hexdigest()
+    assert item.assets["embeddings"].extra_fields["file:checksum"] == f"1220{digest}"
 
 
 def test_an_item_that_was_damaged_is_not_written_anew(catalog: Path) -> None:

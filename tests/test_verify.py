@@ -29,6 +29,7 @@ from embedfield.certificate import (
     write_certificate,
 )
 from embedfield.encoders.analytic import Analytic
+from embedfield.encoders.lattice import Lattice, Pointwise
 from embedfield.encoders.positional import UnitVector
 from embedfield.errors import OfflineError, PlacesError, WeightsError
 from embedfield.evaluate import EncodedField, Evaluator, load
@@ -38,7 +39,7 @@ from embedfield.models import card
 from embedfield.places import GLOBE
 from embedfield.reduce import ReducedField, Reduction
 from embedfield.region import Region
-from embedfield.verify import Gathered, random_places, verify_field
+from embedfield.verify import SEED, Gathered, random_places, verify_field
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,9 +75,8 @@ class Sheared(Analytic):
     def encode(self, lonlat: torch.Tensor) -> torch.Tensor:
         return lonlat / 100 + 3
 
-    def encode_lattice(self, lons: torch.Tensor, lats: torch.Tensor) -> torch.Tensor:
-        lat, lon = torch.meshgrid(lats, lons, indexing="ij")
-        return torch.stack((lon, lat), dim=-1) / 100 + 3
+    def lattice(self, lons: torch.Tensor, lats: torch.Tensor) -> Lattice:
+        return Pointwise(self.encode, lons, lats)
 
 
 class Halved(Sheared):
@@ -587,31 +587,50 @@ def test_each_block_is_read_once_and_each_pixel_encoded_once(
     evaluator = load("xyz", device="cpu")
     reads: list[Window] = []
     asked: list[int] = []
-    read, encode = type(field).read, evaluator.encode
+    read, encode = type(field)._codes, evaluator.encode
 
-    def counted_read(self: StoredField, window: Window) -> Any:
+    def counted_read(self: StoredField, window: Window, *level: int) -> Any:
         reads.append(window)
-        return read(self, window)
+        return read(self, window, *level)
 
     def counted_encode(lonlat: npt.NDArray[np.float64]) -> Any:
         asked.append(len(lonlat))
         return encode(lonlat)
 
-    monkeypatch.setattr(type(field), "read", counted_read)
+    monkeypatch.setattr(type(field), "_codes", counted_read)
     monkeypatch.setattr(evaluator, "encode", counted_encode)
     found = verify_field(field, evaluator, places=1000)
-    # The area reads each of 3 x 2 blocks once, and so do poles and seam those where they lie.
-    assert len(set(reads[:6])) == len(set(reads)) == 6
-    assert len(reads) == 6 + 6 + 4
-    assert asked[0] + asked[2] + asked[4] == sum(len(g.places) for g in (found.area, *found.edges.values()))
-    rows, cols = field.grid.positions(found.area.places)
+    # Of area, poles and seam together: two rows of three blocks.
+    assert sorted((read.row_off, read.col_off, read.height, read.width) for read in reads) == [
+        (0, 0, 128, 360),
+        (128, 0, 52, 360),
+    ]
+    places = np.concatenate([group.places for group in (found.area, *found.edges.values())])
+    rows, cols = field.grid.positions(places)
     corners = {
         (min(max(row, 0), 179), col % 360)
         for r, c in zip(rows - 0.5, cols - 0.5, strict=True)
         for row in (int(np.floor(r)), int(np.ceil(r)))
         for col in (int(np.floor(c)), int(np.ceil(c)))
     }
-    assert asked[1] == len(corners)
+    assert asked == [len(places), len(corners)]
+
+
+@pytest.mark.parametrize("held", [2**20, 100 * 7])
+def test_places_are_the_same_whether_groups_are_compared_together_or_one_by_one(
+    store: Callable[..., StoredField], monkeypatch: pytest.MonkeyPatch, held: int
+) -> None:
+    masked = Masked(load("sh-l10", device="cpu"), Grid.from_bounds(4))
+    field = store(masked)  # each group lacks places, and draws more
+    monkeypatch.setattr(verify, "HELD", held)
+    found = verify_field(field, masked.evaluator, places=300)
+    # One by one, by hand.
+    comparison = verify._Comparison(field, masked.evaluator, np.random.default_rng(SEED), verify._Meter(0, None))
+    for name, group in (("area", found.area), *found.edges.items()):
+        boxes = {"area": [GLOBE], **verify._edges(field.grid)}
+        alone = comparison.groups({name: boxes[name]}, {"area": 300, "poles": 38, "seam": 38})[name]
+        np.testing.assert_array_equal(group.places, alone.places)
+        assert group.no_value == alone.no_value > 0
 
 
 def test_many_dimensions_are_compared_in_parts_to_the_same_end(
@@ -623,10 +642,13 @@ def test_many_dimensions_are_compared_in_parts_to_the_same_end(
     assert verify_field(field, places=300).to_dict() == whole
 
 
-def test_progress_is_told_and_ends_at_the_whole(store: Callable[..., StoredField]) -> None:
+def test_progress_is_told_and_ends_at_the_whole(
+    store: Callable[..., StoredField], monkeypatch: pytest.MonkeyPatch
+) -> None:
     told: list[tuple[int, int]] = []
+    monkeypatch.setattr(verify, "HELD", 40 * 3)
     verify_field(store("xyz", 10), places=80, progress=lambda done, total: told.append((done, total)))
-    assert told == [(80, 100), (90, 100), (100, 100)]
+    assert told == [(40, 100), (80, 100), (100, 100)]
 
 
 # What is written
@@ -831,6 +853,20 @@ def test_a_picture_says_how_a_field_was_made_and_its_legend_leaves_the_heading_f
     title = next(text for text in losses.texts + losses.get_children() if "How much" in str(text))
     assert legend.get_window_extent().y1 <= title.get_window_extent().y0
     assert title.get_window_extent().y1 < figure.texts[1].get_window_extent().y0
+
+
+def test_a_picture_names_powers_of_ten(
+    store: Callable[..., StoredField], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = drawn(verify_field(store("sh-l10", 2), places=200), tmp_path, monkeypatch).axes[2]
+    low, high = losses.get_xlim()
+    shown = {
+        label.get_text(): place
+        for label, place in zip(losses.get_xticklabels(), losses.get_xticks(), strict=True)
+        if low <= place <= high
+    }
+    assert shown["10⁻²"] == pytest.approx(0.01)
+    assert shown["10⁻³"] == pytest.approx(0.001)
 
 
 def test_a_single_band_of_latitude_is_drawn_within_its_frame(
