@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from embedfield.certificate import Certificate
     from embedfield.encoders import Encoder
     from embedfield.errors import EmbedfieldError
+    from embedfield.estimate import Estimate, estimate_build
     from embedfield.evaluate import EncodedField, Evaluator, load
     from embedfield.field import Field
     from embedfield.formats import open_field, write_field
@@ -38,6 +39,7 @@ _HOMES = {
     "EmbedfieldError": "errors",
     "EncodedField": "evaluate",
     "Encoder": "encoders",
+    "Estimate": "estimate",
     "Evaluator": "evaluate",
     "Field": "field",
     "Grid": "grid",
@@ -46,6 +48,7 @@ _HOMES = {
     "advise_grid": "advise",
     "build_field": "build",
     "cards": "models",
+    "estimate_build": "estimate",
     "extract_points": "sample",
     "load": "evaluate",
     "open_field": "formats",
@@ -63,6 +66,7 @@ __all__ = [
     "EmbedfieldError",
     "EncodedField",
     "Encoder",
+    "Estimate",
     "Evaluator",
     "Field",
     "Grid",
@@ -71,6 +75,7 @@ __all__ = [
     "advise_grid",
     "build_field",
     "cards",
+    "estimate_build",
     "extract_points",
     "load",
     "open_field",

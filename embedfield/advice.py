@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from embedfield.amounts import bytes_text, time_text
 from embedfield.certificate import NEAR, cosine_text, counted, loss_text, number_text, rmse_text
 from embedfield.fidelity import plain
 from embedfield.formats.packing import DTYPES
@@ -247,20 +248,3 @@ def uncertain_text(fidelity: Fidelity) -> str:
     digits = len(said.partition(".")[2])
     error = round(SURE * fidelity.standard_error, digits)
     return f"{said} ± {error:.{digits}f}" if error > 0 else said
-
-
-def bytes_text(size: float) -> str:
-    """Return a number of bytes with two significant digits or more, such as 1.5 MB."""
-    return _scaled(size, (("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12), ("PB", 1e15)))
-
-
-def time_text(seconds: float) -> str:
-    """Return a time with two significant digits or more, such as 3.2 h."""
-    if seconds < 1:
-        return "under 1 s"
-    return _scaled(seconds, (("s", 1), ("min", 60), ("h", 3600), ("d", 86400)))
-
-
-def _scaled(value: float, units: Sequence[tuple[str, float]]) -> str:
-    unit, size = next(((unit, size) for unit, size in reversed(units) if value >= 0.995 * size), units[0])
-    return f"{value / size:,.{1 if value / size < 9.95 else 0}f} {unit}"

@@ -14,10 +14,11 @@ from embedfield.errors import GridError, PackingError, PlacesError
 from embedfield.evaluate import EncodedField, load
 from embedfield.fidelity import Fidelity
 from embedfield.formats.cog import bits_per_value
-from embedfield.formats.packing import DTYPES, MARGIN, Packing
+from embedfield.formats.packing import DTYPES
 from embedfield.formats.vrt import BLOCKSIZE
-from embedfield.grid import TOLERANCE, Grid, Window
+from embedfield.grid import TOLERANCE, Grid
 from embedfield.places import GLOBE
+from embedfield.trial import pixel_rate, spanning, window_about
 from embedfield.verify import READINGS, SEED, Gathered, clipped, random_places
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from embedfield.card import Card
     from embedfield.evaluate import Evaluator, Precision
     from embedfield.field import Method
-    from embedfield.formats.packing import Dtype
-    from embedfield.grid import Bounds
+    from embedfield.formats.packing import Dtype, Packing
+    from embedfield.grid import Bounds, Window
 
 # Sides of pixels that are tried, degrees.
 LADDER = (10.0, 5.0, 2.0, 1.0, 0.5, 0.25, 0.1, 0.05, 0.02, 0.01)
@@ -38,14 +39,14 @@ LADDER = (10.0, 5.0, 2.0, 1.0, 0.5, 0.25, 0.1, 0.05, 0.02, 0.01)
 PLACES, FEWEST = 1024, 256
 # A place's own vector, and those of the pixels around it.
 CORNERS = 4
-# Seconds that all places, all blocks and the strip may take, about.
-ASKING, MAKING, TIMING = 25.0, 15.0, 3.0
+# Seconds that all places and all blocks may take, about.
+ASKING, MAKING = 25.0, 15.0
 # Rows of a block that are made and compressed, at least.
 FEWEST_ROWS = 8
 # Numbers that are compressed, of each grid and dtype.
 VALUES = 2**24
-# Of the strip: bytes of its float32, and pixels of its longer side.
-STRIP, WIDTH = 64 * 2**20, 1024
+# Pixels across the windows by which it is told how fast it is.
+WIDTH = 1024
 
 
 def advise_grid(
@@ -83,8 +84,9 @@ def advise_grid(
         dims: Length of the prefix that is wanted of a Matryoshka model.
         weights: A checkpoint of your own; None for the released one.
         database: A database of your own, for a model that looks things up.
-        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:N``.
-        precision: ``float32`` or ``float64``; None for the official one.
+        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:N``, ``mps``.
+        precision: ``float64``, ``float32``, ``tf32`` or ``bf16``; None for the
+            official one.
         offline: Never touch the network.
         report: Told what is fetched, before it is.
         progress: Told (grids done, grids in all) as it goes on.
@@ -166,7 +168,7 @@ class _Survey:
                 f"defined from {south:g} to {north:g} degrees of latitude. Choose other bounds."
             )
         self.places, self.truth = places[: len(truth)][known], truth[known]
-        self.rate = self._timed(finest)
+        self.rate = pixel_rate(EncodedField(evaluator, finest), self.places[0], WIDTH)
 
     def _answers(self, places: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.floating], float]:
         """Return the encoder at the first of places (n, 2), as many as time allows, and how many it does in a second.
@@ -183,23 +185,6 @@ class _Survey:
             # Of each place the pixels around it are asked too, on every grid.
             affordable = int(np.clip(rate * ASKING / (1 + CORNERS * self.count), FEWEST, PLACES))
         return np.concatenate(parts), rate
-
-    def _timed(self, grid: Grid) -> float:
-        """Return how many pixels of a grid are encoded in a second, as a writer asks for them: in strips."""
-        most = int(min(self.rate * TIMING, STRIP / 4 / self.evaluator.dim))
-        width = min(WIDTH, grid.width, max(1, most))
-        window = self._window(grid, self.places[0], max(1, most // width), width)
-        start = time.perf_counter()
-        EncodedField(self.evaluator, grid).read(window)
-        return window.width * window.height / (time.perf_counter() - start)
-
-    def _window(self, grid: Grid, place: npt.NDArray[np.float64], height: int, width: int) -> Window:
-        """Return a window of a grid about a place, at most so large."""
-        row, col = (int(part[0]) for part in grid.positions(place[None]))
-        height, width = min(height, grid.height), min(width, grid.width)
-        top = min(max(row - height // 2, 0), grid.height - height)
-        left = min(max(col - width // 2, 0), grid.width - width)
-        return Window(left, top, width, height)
 
     def rung(self, grid: Grid) -> Rung:
         """Measure what a grid would give and cost."""
@@ -222,17 +207,15 @@ class _Survey:
         affordable = min(self.rate * MAKING / self.count, VALUES / self.evaluator.dim)
         rows = int(np.clip(affordable / BLOCKSIZE, FEWEST_ROWS, BLOCKSIZE))
         count = int(np.clip(affordable / BLOCKSIZE**2, 1, CORNERS))
-        return list(dict.fromkeys(self._window(grid, place, rows, BLOCKSIZE) for place in self.places[:count]))
+        return list(dict.fromkeys(window_about(grid, place, rows, BLOCKSIZE) for place in self.places[:count]))
 
     def _packings(self, pixels: Gathered) -> dict[Dtype, Packing]:
         """Return the packings that hold the values, their ranges measured as a build does it."""
-        values = np.concatenate((self.truth, pixels.values))
-        low, high = np.nanmin(values, axis=0).astype(np.float64), np.nanmax(values, axis=0).astype(np.float64)
-        span = MARGIN * (high - low)
-        found, refused = {}, None
+        found: dict[Dtype, Packing] = {}
+        refused = None
         for dtype in self.dtypes:
             try:
-                found[dtype] = Packing.fit(low - span, high + span, dtype)
+                found[dtype] = spanning(dtype, self.truth.T, pixels.values.T)
             except PackingError as error:
                 refused = error
         if not found and refused:

@@ -2,52 +2,36 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
-from embedfield import models
 from embedfield.certificate import write_certificate
-from embedfield.errors import (
-    FormatError,
-    GridError,
-    OutputExistsError,
-    PackingError,
-)
-from embedfield.evaluate import EncodedField, Precision, check_centres, load
-from embedfield.folder import area_of, field_id, held, old_folder, put_in_place, remove, work_folder
-from embedfield.formats import SUFFIXES, check_layout, open_field, write_raster
+from embedfield.clock import Clock
+from embedfield.folder import held, old_folder, put_in_place, remove, work_folder
+from embedfield.formats import open_field, write_raster
 from embedfield.formats.journal import Journal, Work
-from embedfield.formats.packing import DTYPES, Dtype
-from embedfield.grid import Grid
 from embedfield.integrity import storage_errors, write_sums
-from embedfield.plan import Plan, identity, sweep
+from embedfield.order import Order
+from embedfield.plan import sweep
 from embedfield.preview import write_preview
-from embedfield.reduce import check_components
-from embedfield.region import Region
-from embedfield.stac import add_to_catalog, check_catalog, is_entered
+from embedfield.stac import add_to_catalog, is_entered
 from embedfield.verify import verify_field
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     import pystac
 
     from embedfield.card import Card
-    from embedfield.certificate import Certificate
-    from embedfield.evaluate import Evaluator
-    from embedfield.field import Field
+    from embedfield.evaluate import Precision
+    from embedfield.formats import Format
     from embedfield.formats.geozarr import Layout
+    from embedfield.formats.packing import Dtype
     from embedfield.formats.stored import StoredField
     from embedfield.grid import Bounds
-
-Format = Literal["cog", "zarr"]
-# No field is compressed further than this.
-GREATEST_COMPRESSION = 100
+    from embedfield.plan import Plan
+    from embedfield.region import Region
 
 
 def build_field(
@@ -74,6 +58,7 @@ def build_field(
     verify: bool = True,
     offline: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    step: Callable[[str], None] | None = None,
     report: Callable[[str], None] | None = None,
     **inputs: Any,
 ) -> StoredField:
@@ -107,13 +92,16 @@ def build_field(
             for its card's.
         weights: A checkpoint of your own; None for the released one.
         database: A database of your own, for a model that looks things up.
-        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:N``.
-        precision: ``float32`` or ``float64``; None for the official one.
+        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:N``, ``mps``.
+        precision: ``float64``, ``float32``, ``tf32`` or ``bf16``; None for the
+            official one.
         out: Folder of the catalogue.
         overwrite: Replace a different field that stands there.
         verify: Hold the field against its encoder, and keep the certificate.
         offline: Never touch the network.
-        progress: Told (pixels done, pixels in all) as the build goes on.
+        progress: Told (pixels done, pixels in all) as the build goes on; first of
+            all those that an earlier process did.
+        step: Told what is done, as it begins: ``drawing the preview``.
         report: Told one line of news at a time.
         inputs: What is asked beside the place, such as ``month=7``, by the
             names in the model's card.
@@ -132,62 +120,81 @@ def build_field(
         StorageError: If the disk is full or may not be written.
         BusyError: If another process is building it.
     """
-    report = report or (lambda _: None)
-    _check_choices(format, dtype, layout)
-    region = Region.read(region, layer) if isinstance(region, str | Path) else region
-    grid = _grid(res, bounds, crs, region)
-    card = models.asked(model, inputs, dims)
-    check_centres(supersample)
-    if pca is not None:
-        check_components(pca, card)
-    out = _local_folder(out)
-    wishes = {**inputs, **_given(dims=dims, pca=pca, ss=supersample if supersample != 1 else None)}
-    masked = region if mask else None
-    area = area_of(grid, masked, given=bounds is not None or region is not masked)
-    folder = out / card.name / field_id(card.name, grid, format, dtype, wishes, area=area, layout=layout)
-    _check_place(out, folder)
-    _check_size(grid, (pca or card.dim) * np.dtype(dtype).itemsize, folder)
-    _check_latitudes(grid, card)
-    evaluator = load(
-        model, weights, device, precision, dims=dims, database=database, offline=offline, report=report, **inputs
-    )
-    field = EncodedField(evaluator, grid, supersample=supersample, region=masked)
-    with storage_errors(folder), held(folder):
-        if folder.exists() and not _must_replace(folder, field, pca, overwrite=overwrite):
-            return _found(out, folder, evaluator.device.type, report)
-        plan = _plan(folder, field, dtype, pca, overwrite=overwrite)
-        asked = evaluator if verify else None
-        return _finish(plan, out, folder, format, layout=layout, evaluator=asked, progress=progress, report=report)
+    tell = _Tell(progress or _nothing, step or _nothing, report or _nothing)
+    tell.step("loading the model")
+    order = Order.of(
+        model, res, bounds=bounds, crs=crs, region=region, layer=layer, mask=mask, supersample=supersample,
+        format=format, dtype=dtype, layout=layout, pca=pca, dims=dims, weights=weights, database=database,
+        device=device, precision=precision, out=out, overwrite=overwrite, offline=offline, report=tell.report,
+        **inputs,
+    )  # fmt: skip
+    with storage_errors(order.folder), held(order.folder):
+        return _found(order, tell) if order.fulfilled() else _finish(order, tell, verify=verify)
 
 
-def _finish(
-    plan: Plan,
-    out: Path,
-    folder: Path,
-    format: Format,  # noqa: A002
-    *,
-    layout: Layout,
-    evaluator: Evaluator | None,
-    progress: Callable[[int, int], None] | None,
-    report: Callable[[str], None],
-) -> StoredField:
-    """Do what is left of a build; None as the evaluator leaves the field without a certificate."""
-    begun = time.monotonic()
-    if plan.resumed:
-        report(f"Going on with the build that was begun in {plan.folder}.")
-    with _written(plan, f"{folder.name}{SUFFIXES[format]}", layout, progress) as written:
+class _Tell(NamedTuple):
+    """Who is told how a build goes on."""
+
+    progress: Callable[[int, int], None]
+    step: Callable[[str], None]
+    report: Callable[[str], None]
+
+
+def _nothing(*_: Any) -> None:
+    """Hear what is told, for a caller who does not want to."""
+
+
+def _finish(order: Order, tell: _Tell, *, verify: bool) -> StoredField:
+    """Do what is left of a build."""
+    begun, clock = time.monotonic(), Clock()
+    plan = _plan(order, tell)
+    with open_field(_write(order, plan, clock, tell)) as written:
+        tell.step("drawing the preview")
         write_preview(written, plan.result / "preview.png")
-        verdict = _certified(written, evaluator, plan.result, report).lines if evaluator else []
-    _leave_out(plan.result, (".*.part",) if evaluator else (".*.part", "certificate.*"))
+        verdict = _certified(written, order, plan.result, tell) if verify else []
+    tell.step("entering it into the catalogue")
+    _leave_out(plan.result, (".*.part",) if verify else (".*.part", "certificate.*"))
     write_sums(plan.result)
-    put_in_place(plan, folder)
-    seconds = time.monotonic() - begun
-    stored = open_field(folder)
-    run = {"device": plan.device, "seconds": round(seconds, 1)} | ({"resumed": True} if plan.resumed else {})
-    item = add_to_catalog(out, stored, run)
-    for line in (f"{_summary(stored, item)}, in {seconds:.1f} s", *verdict):
-        report(line)
+    put_in_place(plan, order.folder)
+    stored, seconds = open_field(order.folder), time.monotonic() - begun
+    item = add_to_catalog(order.out, stored, _run(plan, clock, seconds))
+    for line in (f"{_summary(stored, item)}, in {seconds:.1f} s", clock.line(), *verdict):
+        tell.report(line)
     return stored
+
+
+def _plan(order: Order, tell: _Tell) -> Plan:
+    """Return the plan of a build: begun earlier, or now."""
+    plan = order.begun()
+    if plan:
+        tell.report(f"Going on with the build that was begun in {plan.folder}.")
+        return plan
+    tell.step("measuring the range of each band")
+    return order.begin()
+
+
+def _write(order: Order, plan: Plan, clock: Clock, tell: _Tell) -> Path:
+    """Write what is missing of a raster, and return the path to open."""
+    grid, done = plan.field.grid, 0
+    total, before = grid.width * grid.height, plan.pixels_done(order.units)
+    tell.progress(before, total)
+
+    def count(pixels: int) -> None:
+        nonlocal done
+        done += pixels
+        if done > before:
+            tell.progress(done, total)
+
+    work = Work(plan.field, plan.packing, Journal(plan.folder / "journal"), count, clock)
+    return write_raster(work, plan.result / order.raster, order.layout)
+
+
+def _certified(field: StoredField, order: Order, folder: Path, tell: _Tell) -> list[str]:
+    """Hold a field against its encoder, write the certificate beside it, and return it in words."""
+    tell.step("verifying: the encoder is asked at random places")
+    certificate = verify_field(field, order.judge)
+    write_certificate(certificate, folder)
+    return certificate.lines
 
 
 def _leave_out(folder: Path, patterns: Iterable[str]) -> None:
@@ -197,50 +204,10 @@ def _leave_out(folder: Path, patterns: Iterable[str]) -> None:
             path.unlink()
 
 
-def _found(out: Path, folder: Path, device: str, report: Callable[[str], None]) -> StoredField:
-    """Open a field that is there already, and finish what a build that was killed at its very end left to do."""
-    stored = open_field(folder)
-    remove(old_folder(folder))
-    if not (work_folder(folder) / "field").exists():
-        sweep(work_folder(folder))
-    if not is_entered(out, stored):
-        add_to_catalog(out, stored, {"device": device})
-    certified = (folder / "certificate.json").exists()
-    hint = "" if certified else f" It has no certificate: 'embedfield verify {folder}' makes one."
-    report(f"{folder} is there already, and the same.{hint}")
-    return stored
-
-
-def _certified(field: StoredField, evaluator: Evaluator, folder: Path, report: Callable[[str], None]) -> Certificate:
-    """Hold a field against its encoder, and write the certificate beside it."""
-    report("Verifying: the encoder is asked at random places.")
-    certificate = verify_field(field, evaluator)
-    write_certificate(certificate, folder)
-    return certificate
-
-
-def _given(**wishes: float | None) -> dict[str, float]:
-    """Return what was given."""
-    return {name: value for name, value in wishes.items() if value is not None}
-
-
-def _grid(res: float, bounds: Bounds | None, crs: str, region: Region | None) -> Grid:
-    """Return the grid over bounds, else over a region, else over all that a reference system is for."""
-    if bounds is None and region is not None:
-        return Grid.covering(res, region.bounds(crs), crs)
-    return Grid.from_bounds(res, bounds, crs)
-
-
-def _plan(folder: Path, field: EncodedField, dtype: Dtype, pca: int | None, *, overwrite: bool) -> Plan:
-    """Return the plan of a field's build: begun earlier, or now."""
-    work, device = work_folder(folder), field.evaluator.device.type
-    try:
-        return Plan.open(work, field, dtype, pca, device)
-    except OutputExistsError:
-        if not overwrite:
-            raise
-    sweep(work)
-    return Plan.open(work, field, dtype, pca, device)
+def _run(plan: Plan, clock: Clock, seconds: float) -> dict[str, Any]:
+    """Return what an item says of a build; of one that was stopped, what its last part took."""
+    spent = {name: round(part, 2) for name, part in {"total": seconds, **clock.seconds}.items()}
+    return {"device": plan.device, "seconds": spent} | ({"resumed": True} if plan.resumed else {})
 
 
 def _summary(field: StoredField, item: pystac.Item) -> str:
@@ -248,104 +215,16 @@ def _summary(field: StoredField, item: pystac.Item) -> str:
     return f"{field.grid.width} x {field.grid.height} pixels x {field.dim} bands, {size / 1e6:.1f} MB"
 
 
-def _check_choices(format: str, dtype: str, layout: str) -> None:  # noqa: A002
-    if format not in get_args(Format):
-        raise FormatError(f"format={format!r} is not known. Choose from: {', '.join(get_args(Format))}.")
-    if dtype not in DTYPES:
-        raise PackingError(f"dtype={dtype!r} cannot be stored. Choose from: {', '.join(DTYPES)}.")
-    check_layout(SUFFIXES[format], layout)
-
-
-def _check_latitudes(grid: Grid, card: Card) -> None:
-    """Refuse a grid that lies where a model has no value.
-
-    Raises:
-        GridError: If no row of its pixels lies in the model's latitudes.
-    """
-    south, north = card.latitudes
-    # Of a projected grid only the edges are known without transforming each pixel.
-    lats = grid.lats() if grid.geographic else np.array(grid.lonlat_bounds[1::2])
-    if lats.min() > north or lats.max() < south:
-        raise GridError(
-            f"{card.name} has values from {south:g} to {north:g} degrees of latitude, and the bounds "
-            f"{grid.bounds} hold no pixel there. Choose other bounds."
-        )
-
-
-def _local_folder(out: str | Path) -> Path:
-    """Return the folder of a catalogue.
-
-    Raises:
-        OutputExistsError: If it is an address.
-    """
-    if "://" in str(out):
-        raise OutputExistsError(
-            f"{out} is an address, and a catalogue is a folder on this machine. Name one with --out."
-        )
-    return Path(out).expanduser()
-
-
-def _standing(folder: Path) -> Path:
-    """Return the nearest thing above a folder that is there."""
-    return next(path for path in folder.absolute().parents if path.exists())
-
-
-def _check_size(grid: Grid, pixel_bytes: int, folder: Path) -> None:
-    """Refuse a field that no compression would fit onto the disk: a slip in the resolution.
-
-    Raises:
-        GridError: If its raw numbers are a hundred times what is free.
-    """
-    raw, free = grid.width * grid.height * pixel_bytes, shutil.disk_usage(_standing(folder)).free
-    if raw > GREATEST_COMPRESSION * free:
-        raise GridError(
-            f"res={grid.res:g} {grid.unit} makes {grid.width:,} x {grid.height:,} pixels, {raw / 1e9:,.1f} GB before "
-            f"compression, and the disk has {free / 1e9:,.1f} GB left. Choose a coarser res or smaller bounds, or make "
-            "room."
-        )
-
-
-def _check_place(root: Path, folder: Path) -> None:
-    """Refuse a place for a catalogue where something else stands."""
-    standing = _standing(folder)
-    if not standing.is_dir():
-        raise OutputExistsError(f"{standing} is a file, and a folder should go there. Write elsewhere with --out.")
-    check_catalog(root, folder.parent.name)
-
-
-def _must_replace(folder: Path, field: Field, pca: int | None, *, overwrite: bool) -> bool:
-    """Return whether the field in a folder is to be replaced; False if it is the same."""
-    if overwrite:
-        return True
-    try:
-        with open_field(folder) as held:
-            found = identity(held)
-    except FormatError as error:
-        raise OutputExistsError(
-            f"{folder} exists and holds something else: {error} Give --overwrite to replace it."
-        ) from error
-    for name, value in (identity(field) | {"components": pca}).items():
-        if found[name] != value:
-            raise OutputExistsError(
-                f"{folder} holds another field: its {name} is {found[name]!r}, and this build's is {value!r}. "
-                "Give --overwrite to replace it, or write elsewhere with --out."
-            )
-    return False
-
-
-@contextmanager
-def _written(
-    plan: Plan, name: str, layout: Layout, progress: Callable[[int, int], None] | None
-) -> Iterator[StoredField]:
-    """Write what is missing of a raster, and open it."""
-    done, total = 0, plan.field.grid.width * plan.field.grid.height
-
-    def tell(pixels: int) -> None:
-        nonlocal done
-        done += pixels
-        if progress:
-            progress(done, total)
-
-    work = Work(plan.field, plan.packing, Journal(plan.folder / "journal"), tell)
-    with open_field(write_raster(work, plan.result / name, layout)) as stored:
-        yield stored
+def _found(order: Order, tell: _Tell) -> StoredField:
+    """Open a field that is there already, and finish what a build that was killed at its very end left to do."""
+    folder = order.folder
+    stored = open_field(folder)
+    remove(old_folder(folder))
+    if not (work_folder(folder) / "field").exists():
+        sweep(work_folder(folder))
+    if not is_entered(order.out, stored):
+        add_to_catalog(order.out, stored, {"device": order.device})
+    certified = (folder / "certificate.json").exists()
+    hint = "" if certified else f" It has no certificate: 'embedfield verify {folder}' makes one."
+    tell.report(f"{folder} is there already, and the same.{hint}")
+    return stored

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import sys
 import warnings
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -15,9 +14,11 @@ from rich.console import Console
 from embedfield.errors import EmbedfieldError, EmbedfieldWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable
+    from contextlib import AbstractContextManager
 
     from embedfield.card import Card
+    from embedfield.progress import Progress
 
 app = typer.Typer(
     name="embedfield",
@@ -39,8 +40,8 @@ Dims = Annotated[int | None, typer.Option(help="Length of the prefix wanted of a
 Month = Annotated[float | None, typer.Option(help="Month, 1 to 12, for a model that takes one.")]
 Year = Annotated[float | None, typer.Option(help="Year, for weights that take one.")]
 Inputs = Annotated[list[str] | None, typer.Option("--input", metavar="NAME=VALUE", help="Any other input of a model.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Precision = Annotated[str | None, typer.Option(help="float32 or float64.", show_default="the official one")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Precision = Annotated[str | None, typer.Option(help="float64, float32, tf32 or bf16.", show_default="the official one")]
 Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network.")]
 
 
@@ -78,27 +79,45 @@ def build(
     weights: OwnWeights = None,
     database: OwnDatabase = None,
     device: Device = "auto",
-    precision: Precision = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="float64, float32, tf32 or bf16.",
+            show_default="the fastest whose error is below a tenth of the packing's",
+        ),
+    ] = None,
     out_folder: Annotated[Path, typer.Option("--out", help="Folder of the catalogue.")] = Path("catalog"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another field that stands there.")] = False,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not hold the raster against the model.")] = False,
     offline: Offline = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would make and cost, by a small sample; write nothing.")
+    ] = False,
 ) -> None:
     """Evaluate a model on a grid: a raster, its preview, its certificate and its STAC item.
 
     A build that was stopped goes on when the same command is given again.
     """
-    from embedfield.build import build_field
-
     chosen = _model(model, card)
-    with _progress(f"building {model or chosen.name}") as progress:
-        field = build_field(
-            chosen, res, bounds=bounds, crs=crs, region=region, layer=layer, mask=not no_mask, supersample=supersample,
-            format=format, dtype=dtype, layout=zarr_layout, pca=pca, dims=dims,  # type: ignore[arg-type]
-            weights=weights, database=database, device=device, precision=precision,  # type: ignore[arg-type]
-            out=out_folder, overwrite=overwrite, verify=not no_verify, offline=offline, progress=progress,
-            report=news.print, **_inputs(chosen, month, year, input),
-        )  # fmt: skip
+    asked: dict[str, Any] = {
+        "bounds": bounds, "crs": crs, "region": region, "layer": layer, "mask": not no_mask, "supersample": supersample,
+        "format": format, "dtype": dtype, "layout": zarr_layout, "pca": pca, "dims": dims, "weights": weights,
+        "database": database, "device": device, "precision": precision, "out": out_folder, "overwrite": overwrite,
+        "verify": not no_verify, "offline": offline, "report": news.print, **_inputs(chosen, month, year, input),
+    }  # fmt: skip
+    name = model or chosen.name
+    if dry_run:
+        with _progress(f"estimating {name}") as progress:
+            from embedfield.estimate import estimate_build
+
+            estimate = estimate_build(chosen, res, step=progress.step, **asked)
+        for line in estimate.lines:
+            out.print(line)
+        return
+    with _progress(f"building {name}") as progress:
+        from embedfield.build import build_field  # within, for torch takes a second or two to import
+
+        field = build_field(chosen, res, progress=progress.count, step=progress.step, **asked)
     out.print(field.path)
 
 
@@ -299,9 +318,10 @@ def verify(
 
     asked: dict[str, Any] = {} if seed is None else {"seed": seed}
     with _progress("verifying", "places") as progress:
+        progress.step("loading the model")
         certificate, kept = certify(
             path, places=places, weights=weights, database=database, device=device, offline=offline, report=news.print,
-            progress=progress, **asked,
+            progress=progress.count, **asked,
         )  # fmt: skip
     for line in certificate.lines:
         news.print(line)
@@ -362,10 +382,11 @@ def advise(
 
     chosen = _model(model, card)
     with _progress(f"measuring {model or chosen.name}", "grids") as progress:
+        progress.step("asking the encoder at random places")
         advice = advise_grid(
             chosen, bounds=bounds or GLOBE, tolerance=tolerance, resolutions=res, dtypes=dtype,  # type: ignore[arg-type]
             dims=dims, weights=weights, database=database, device=device,
-            precision=precision, offline=offline, report=news.print, progress=progress,  # type: ignore[arg-type]
+            precision=precision, offline=offline, report=news.print, progress=progress.count,  # type: ignore[arg-type]
             **_inputs(chosen, month, year, input),
         )  # fmt: skip
     if as_json:
@@ -375,21 +396,11 @@ def advise(
             out.print(line)
 
 
-@contextmanager
-def _progress(what: str, unit: str = "pixels") -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on a terminal; elsewhere say nothing."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def _progress(what: str, unit: str = "pixels") -> AbstractContextManager[Progress]:
+    """Show how far a command is: a bar on a terminal, elsewhere a line now and then."""
+    from embedfield.progress import Progress, shown
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=news, transient=True, disable=not news.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    return shown(Progress(what, unit), news)
 
 
 def _show_warning(  # noqa: PLR0917  as Python calls it

@@ -103,10 +103,25 @@ def held(folder: Path) -> Iterator[None]:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with filelock.FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0):
+        with filelock.FileLock(_lock(folder), timeout=0):
             yield
     except filelock.Timeout as error:
         raise BusyError(f"Another process is building {folder}. Wait for it, or write elsewhere with --out.") from error
+
+
+def check_idle(folder: Path) -> None:
+    """Refuse a field's folder where another process is at work; nothing is made there.
+
+    Raises:
+        BusyError: If one is.
+    """
+    if _lock(folder).exists():
+        with held(folder):
+            return
+
+
+def _lock(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.lock")
 
 
 def work_folder(folder: Path) -> Path:

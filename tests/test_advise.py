@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 from references import REFERENCE
 
 from embedfield import advise as advising
-from embedfield.advice import Advice, bytes_text, time_text, uncertain_text
+from embedfield.advice import Advice, uncertain_text
 from embedfield.advise import LADDER, advise_grid
 from embedfield.encoders.analytic import Analytic
+from embedfield.encoders.lattice import Pointwise
 from embedfield.encoders.positional import UnitVector
 from embedfield.errors import GridError, InputsError, PackingError, PlacesError, UnknownModelError
 from embedfield.evaluate import EncodedField, Evaluator, load
@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    import torch
     from conftest import Done
 
     from embedfield.card import Card
+    from embedfield.encoders.lattice import Lattice
     from embedfield.field import Method
 
 READINGS: tuple[Method, ...] = ("nearest", "bilinear")
@@ -45,9 +47,8 @@ class Sheared(Analytic):
     def encode(self, lonlat: torch.Tensor) -> torch.Tensor:
         return lonlat * float(self.card.options["times"])
 
-    def encode_lattice(self, lons: torch.Tensor, lats: torch.Tensor) -> torch.Tensor:
-        lat, lon = torch.meshgrid(lats, lons, indexing="ij")
-        return torch.stack((lon, lat), dim=-1) * float(self.card.options["times"])
+    def lattice(self, lons: torch.Tensor, lats: torch.Tensor) -> Lattice:
+        return Pointwise(self.encode, lons, lats)
 
 
 def sheared(times: float, **changes: Any) -> Card:
@@ -394,19 +395,3 @@ def test_advice_is_plain_data_for_json(found: Advice) -> None:
     assert grid["nearest"]["cosine"] == pytest.approx(found.rungs[1].exact["nearest"].cosine, abs=1e-6)
     assert list(grid["stored"]) == list(DTYPES)
     assert said["choice"]["bilinear"]["command"] == "embedfield build --model sh-l10 --res 10"
-
-
-@pytest.mark.parametrize(
-    ("size", "said"),
-    [(700, "0.7 kB"), (1500, "1.5 kB"), (42e6, "42 MB"), (9.96e8, "1.0 GB"), (3.2e11, "320 GB"), (4.6e12, "4.6 TB")],
-)
-def test_sizes_have_a_unit_of_their_own(size: float, said: str) -> None:
-    assert bytes_text(size) == said
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [(0.2, "under 1 s"), (1.5, "1.5 s"), (42, "42 s"), (130, "2.2 min"), (11_520, "3.2 h"), (86_400 * 14, "14 d")],
-)
-def test_times_have_a_unit_of_their_own(seconds: float, said: str) -> None:
-    assert time_text(seconds) == said

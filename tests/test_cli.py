@@ -32,7 +32,8 @@ WEIGHTS = Path(__file__).parent / "reference" / "satclip_l40_small.ckpt"
 ID = "xyz-10deg-cog-uint8"
 # What a build says when it is done.
 NEWS = (
-    r"Verifying: .*\n\d+ x \d+ pixels x \d+ bands, [0-9.]+ MB, in [0-9.]+ s\n"
+    r"\d+ x \d+ pixels x \d+ bands, [0-9.]+ MB, in [0-9.]+ s\n"
+    r"computing [0-9.]+ s, packing [0-9.]+ s, writing [0-9.]+ s(; limited by \w+)?\n"
     r"verified at [0-9,]+ places.*\nbilinear +cosine .*\nnearest +cosine .*\nIn mean cosine.*\n"
 )
 PLACES = "name,lon,lat\nZürich,8.54,47.37\nSantiago,-70.66,-33.45\n"
@@ -176,6 +177,15 @@ def test_verify_prints_what_the_raster_loses_and_keeps_it(run: Callable[..., Don
     assert item["properties"]["emb:runtime_parameters"]["device"] == "cpu"
     assert {"certificate", "certificate-picture"} <= item["assets"].keys()
     assert run("verify", raster, "--checksums").code == 0
+
+
+def test_help_names_the_devices_and_precisions(run: Callable[..., Done]) -> None:
+    said = " ".join(run("build", "--help").out.replace("│", " ").split())
+    assert "auto, cpu, cuda, cuda:N or mps" in said
+    assert (
+        "float64, float32, tf32 or bf16. [default: (the fastest whose error is below a tenth of the packing's)]" in said
+    )
+    assert "--dry-run" in said
 
 
 def test_verify_of_another_checkpoint_is_refused(run: Callable[..., Done], tmp_path: Path) -> None:
@@ -405,7 +415,7 @@ def test_what_cannot_be_built_is_refused_in_one_line(
 
 
 def test_a_field_that_differs_from_the_one_there_is_refused(run: Callable[..., Done], tmp_path: Path) -> None:
-    run("build", "--model", "xyz", "--res", 10)
+    run("build", "--model", "xyz", "--res", 10, "--precision", "float64")
     before = files(tmp_path)
     assert_refused(
         run("build", "--model", "xyz", "--res", 10, "--precision", "float32"), "its precision is .*--overwrite"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 
@@ -146,6 +147,17 @@ def test_threads_change_no_bit(tmp_path: Path) -> None:
             torch.set_num_threads(THREADS)
     for one, other in zip(*found, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_copy_of_a_process_and_a_pickle_have_threads_of_their_own() -> None:
+    encoder = ef.load("sh-l10", device="cpu")
+    whole = encoder.encode(PLACES)
+    copied = pickle.loads(pickle.dumps(encoder))  # noqa: S301  of our own making
+    np.testing.assert_array_equal(copied.encode(PLACES), whole)
+    encoder._workers._process = -1  # as after a fork
+    before = encoder._workers._pool
+    np.testing.assert_array_equal(encoder.encode(PLACES), whole)
+    assert before is None or encoder._workers._pool is not before
 
 
 def test_an_error_in_one_thread_is_raised_and_ends_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

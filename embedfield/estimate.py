@@ -1,0 +1,287 @@
+"""Estimate: what a build would make and cost, before anything is written."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from embedfield.amounts import bytes_text, rate_text, time_text
+from embedfield.evaluate import EncodedField
+from embedfield.folder import check_idle
+from embedfield.formats import packing, peak_memory
+from embedfield.formats.geozarr import SHARD
+from embedfield.formats.packing import strip_rows
+from embedfield.formats.shards import shards_across
+from embedfield.grid import Grid
+from embedfield.integrity import storage_errors
+from embedfield.order import Order, standing
+from embedfield.trial import PLACES, Trial
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from embedfield.card import Card
+    from embedfield.formats import Format, Units
+    from embedfield.formats.packing import Dtype
+
+# Places at which a certificate asks the encoder, and pixels around each that it asks for too.
+VERIFIED, AROUND = 5120, 4
+# Seconds of what is about the same for every build: picture, certificate, catalogue.
+CLOSING = 1.0
+# Pixels, a side, of the picture by which it is told how much of a grid a region covers.
+COARSE = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """What a build would make and cost on this machine."""
+
+    card: Card
+    """The model, with what was asked of it."""
+    grid: Grid
+    """Where the pixels are."""
+    dim: int
+    """How many bands."""
+    format: Format
+    """Of the raster."""
+    dtype: Dtype
+    """Type of the stored numbers."""
+    units: Units
+    """The pieces in which it is written."""
+    device: str
+    """What computes, such as ``cpu``."""
+    precision: str
+    """How it computes, such as ``float32``."""
+    folder: Path
+    """Where the field goes."""
+    there: bool
+    """Whether it is there already: a build would open it."""
+    done: int | None
+    """How many pixels a build that was stopped has done; None if there is none to go on with."""
+    raw_bytes: int
+    """Size of the stored numbers before compression, without coarser levels."""
+    stored_bytes: float
+    """Size of the raster on the disk, coarser levels among it."""
+    free_bytes: int
+    """What the disk has free."""
+    peak_memory: int
+    """Bytes of memory that the process takes at most."""
+    speed: float
+    """Pixels that are computed in a second."""
+    sampled: int
+    """How many pixels were computed to tell."""
+    seconds: Mapping[str, float]
+    """What the whole takes, by ``computing``, ``packing``, ``writing`` and ``checking`` (ranges before, certificate
+    after)."""
+    overlapped: bool
+    """Whether another device computes while this machine packs and writes."""
+
+    @property
+    def total(self) -> float:
+        """Seconds that the whole takes."""
+        computing, packing, writing, checking = self.seconds.values()
+        # On a CPU all of them use the same cores.
+        parts = max(computing, packing + writing) if self.overlapped else computing + packing + writing
+        return parts + checking
+
+    @property
+    def left(self) -> float:
+        """Seconds that a build takes now: of one that was stopped the rest."""
+        share = 1 - (self.done or 0) / (self.grid.width * self.grid.height)
+        return 0.0 if self.there else share * (self.total - self.seconds["checking"]) + self.seconds["checking"]
+
+    @property
+    def lines(self) -> list[str]:
+        """The estimate as text."""
+        return [f"{name:<8} {line}" for name, line in self.describe().items()]
+
+    def describe(self) -> dict[str, str]:
+        """Return what a person would want to know before the build, in lines of text."""
+        grid, (west, south, east, north) = self.grid, self.grid.bounds
+        stored, free = bytes_text(self.stored_bytes), bytes_text(self.free_bytes)
+        room = f"{free} are free"
+        if self.free_bytes < self.stored_bytes:
+            room = f"only {room}: make room, or write elsewhere with --out"
+        parts = ", ".join(f"{name} {time_text(spent)}" for name, spent in self.seconds.items())
+        return {
+            "model": f"{self.card.name} in {self.precision} on {self.device}",
+            "grid": f"{grid.width:,} x {grid.height:,} pixels of {grid.res:g} {grid.unit}, {grid.crs}",
+            "bounds": f"west {west:g}, south {south:g}, east {east:g}, north {north:g}",
+            "raster": f"{self.format}, {self.dim:,} bands of {self.dtype}, {self._units()}",
+            "size": f"{bytes_text(self.raw_bytes)} of numbers, about {stored} on the disk with coarser levels; {room}",
+            "memory": f"at most about {bytes_text(self.peak_memory)}",
+            "time": f"about {time_text(self.total)}: {parts}",
+            "speed": f"{rate_text(self.speed)} pixels a second, by a sample of {self.sampled:,}",
+            "folder": f"{self.folder}{self._state()}",
+        }
+
+    def _units(self) -> str:
+        count, height, width = self.units
+        if count == 1:
+            return "one tile" if self.format == "cog" else "one shard"
+        return f"{count:,} {'tiles' if self.format == 'cog' else 'shards'} of {width:,} x {height:,} pixels"
+
+    def _state(self) -> str:
+        """Return what stands in the folder, in words."""
+        if self.there:
+            return " is there already, and the same: nothing is left to do"
+        if self.done is None:
+            return ""
+        share = 100 * self.done // (self.grid.width * self.grid.height)
+        return f": an unfinished build has {share} % of it, about {time_text(self.left)} are left"
+
+
+def estimate_build(
+    model: str | Card,
+    res: float,
+    *,
+    verify: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+    step: Callable[[str], None] | None = None,
+    **asked: Any,
+) -> Estimate:
+    """Tell what a build would make and cost, by computing, packing and writing a small part of it.
+
+    It takes some seconds, and leaves nothing behind but the model's weights in
+    their cache.
+
+    Args:
+        model: As for `build_field`.
+        res: As for `build_field`.
+        verify: As for `build_field`.
+        progress: As for `build_field`; nothing is counted here.
+        step: Told what is done, as it begins.
+        asked: All other arguments of `build_field`.
+
+    Raises:
+        EmbedfieldError: As `build_field` does.
+    """
+    del progress
+    step = step or (lambda _: None)
+    step("loading the model")
+    order = Order.of(model, res, **asked)
+    with storage_errors(order.folder):
+        check_idle(order.folder)
+        there, plan = order.fulfilled(), order.begun()
+    done = plan.pixels_done(order.units) if plan else None
+    memory = _memory() + peak_memory(order.field.grid, order.dim, order.dtype, order.format, order.layout)
+    return _estimate(order, _trial(order, step), there=there, done=done, memory=memory, verify=verify)
+
+
+def _estimate(order: Order, trial: Trial, *, there: bool, done: int | None, memory: int, verify: bool) -> Estimate:
+    """Return what an order costs, by what a small part of it took."""
+    grid, evaluator = order.field.grid, order.evaluator
+    pixels, shares = grid.width * grid.height, _shares(order)
+    return Estimate(
+        card=evaluator.card,
+        grid=grid,
+        dim=order.dim,
+        format=order.format,
+        dtype=order.dtype,
+        units=order.units,
+        device=str(evaluator.device),
+        precision=evaluator.precision,
+        folder=order.folder,
+        there=there,
+        done=done,
+        raw_bytes=pixels * order.dim * np.dtype(order.dtype).itemsize,
+        stored_bytes=trial.stored.of(pixels * shares.valued, _files(order)),
+        free_bytes=shutil.disk_usage(standing(order.folder)).free,
+        peak_memory=memory,
+        speed=trial.rate,
+        sampled=trial.pixels,
+        seconds=_seconds(order, trial, shares, verify=verify),
+        overlapped=order.device != "cpu",
+    )
+
+
+def _trial(order: Order, step: Callable[[str], None]) -> Trial:
+    """Compute, pack and write a small part of an order."""
+    whole = order.field
+    # A region leaves out pixels: speeds are of those that are computed.
+    field = EncodedField(order.evaluator, whole.grid, supersample=whole.supersample)
+    places = whole.places(max(PLACES, 4 * (order.pca or 0)))
+    return Trial.of(
+        field, places, order.dtype, order.format, order.layout, width=_strip(order)[1], pca=order.pca, step=step
+    )
+
+
+def _strip(order: Order) -> tuple[int, int]:
+    """Return height and width of what a writer asks for at a time."""
+    _, height, width = order.units
+    if order.format == "zarr":
+        width *= shards_across(order.dim * SHARD**2 * np.dtype(order.dtype).itemsize)
+    width = min(width, order.field.grid.width)
+    return min(height, strip_rows(order.field, width)), width
+
+
+class _Shares(NamedTuple):
+    """Which part of a grid's pixels costs something."""
+
+    computed: float
+    """Of all pixels, those that are computed."""
+    valued: float
+    """Of all pixels, those that get a value."""
+
+
+def _shares(order: Order) -> _Shares:
+    """Return how much of a grid is computed: in each strip of a writer the box around what a region touches."""
+    field, grid = order.field, order.field.grid
+    if field.region is None:
+        south, north = field.card.latitudes
+        rows = float(np.mean((grid.lats() >= south) & (grid.lats() <= north))) if grid.geographic else 1.0
+        return _Shares(rows, rows)
+    step = -(-max(grid.shape) // COARSE)
+    coarse = Grid(
+        west=grid.west, north=grid.north, res=grid.res * step, width=max(1, grid.width // step),
+        height=max(1, grid.height // step), crs=grid.crs,
+    )  # fmt: skip
+    mask = field.region.mask(coarse)
+    valued = float(mask.mean())
+    if not grid.geographic:  # places are encoded one by one
+        return _Shares(valued, valued)
+    strips = coarse.window.tiles(*(max(1, size // step) for size in _strip(order)))
+    return _Shares(sum(_box(mask[strip.rows, strip.cols]) for strip in strips) / mask.size, valued)
+
+
+def _box(mask: npt.NDArray[np.bool_]) -> int:
+    """Return the pixels of the smallest box around those that are true."""
+    rows, cols = np.nonzero(mask)
+    return int((np.ptp(rows) + 1) * (np.ptp(cols) + 1)) if len(rows) else 0
+
+
+def _files(order: Order) -> int:
+    """Return how many files have what every file has."""
+    return order.units.count if order.format == "cog" else 1
+
+
+def _seconds(order: Order, trial: Trial, shares: _Shares, *, verify: bool) -> dict[str, float]:
+    """Return what a whole build takes, by its parts."""
+    grid = order.field.grid
+    pixels = grid.width * grid.height
+    places = min(pixels, packing.SAMPLE) * (1 if order.pca is None else 2)
+    if verify:
+        places += VERIFIED + min(pixels, VERIFIED * AROUND) * order.field.supersample**2
+    return {
+        "computing": pixels * shares.computed / trial.rate,
+        "packing": trial.packing.of(pixels, _files(order)),
+        "writing": trial.writing.of(pixels * shares.computed, _files(order)),
+        "checking": places / trial.place_rate + CLOSING,
+    }
+
+
+def _memory() -> int:
+    """Return the most bytes of memory that this process has had; 0 where the system does not tell."""
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

@@ -1,0 +1,269 @@
+"""Order: what is asked of a build, once it is known to make sense."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, get_args
+
+import numpy as np
+
+from embedfield import models
+from embedfield.errors import DeviceError, FormatError, GridError, OutputExistsError, PackingError
+from embedfield.evaluate import ROUNDED, EncodedField, Precision, check_centres, load
+from embedfield.folder import area_of, field_id, work_folder
+from embedfield.formats import SUFFIXES, Format, check_layout, open_field, units
+from embedfield.formats.packing import DTYPES
+from embedfield.grid import Grid
+from embedfield.plan import Plan, identity, precision_begun
+from embedfield.precision import choose
+from embedfield.reduce import check_components
+from embedfield.region import Region
+from embedfield.stac import check_catalog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from embedfield.card import Card
+    from embedfield.evaluate import Evaluator
+    from embedfield.formats import Units
+    from embedfield.formats.geozarr import Layout
+    from embedfield.formats.packing import Dtype
+    from embedfield.grid import Bounds
+
+# No field is compressed further than this.
+GREATEST_COMPRESSION = 100
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """A field to compute, how it is to be stored, and where. Nothing is computed or written yet."""
+
+    field: EncodedField
+    """What is computed: the model's whole vectors."""
+    judge: Evaluator
+    """The model, as what is stored is held against it."""
+    pca: int | None
+    """How many principal components are kept of them; None for the vectors themselves."""
+    format: Format
+    """Of the raster."""
+    dtype: Dtype
+    """Type of the stored numbers."""
+    layout: Layout
+    """Of Zarr."""
+    out: Path
+    """Folder of the catalogue."""
+    folder: Path
+    """Where the field goes, in the catalogue."""
+    overwrite: bool
+    """Whether another field that stands there may be replaced."""
+
+    @classmethod
+    def of(
+        cls,
+        model: str | Card,
+        res: float,
+        *,
+        bounds: Bounds | None = None,
+        crs: str = "EPSG:4326",
+        region: str | Path | Region | None = None,
+        layer: str | None = None,
+        mask: bool = True,
+        supersample: int = 1,
+        format: Format = "cog",  # noqa: A002  the field's word, as in rasterio's driver and --format
+        dtype: Dtype = "uint8",
+        layout: Layout = "sharded",
+        pca: int | None = None,
+        dims: int | None = None,
+        weights: str | Path | None = None,
+        database: str | Path | None = None,
+        device: str = "auto",
+        precision: Precision | None = None,
+        out: str | Path = "catalog",
+        overwrite: bool = False,
+        offline: bool = False,
+        report: Callable[[str], None] | None = None,
+        **inputs: Any,
+    ) -> Self:
+        """Return the order of a build, its model loaded. Arguments and errors are those of `build_field`."""
+        _check_choices(format, dtype, layout, precision)
+        region = Region.read(region, layer) if isinstance(region, str | Path) else region
+        grid = _grid(res, bounds, crs, region)
+        card = models.asked(model, inputs, dims)
+        check_centres(supersample)
+        if pca is not None:
+            check_components(pca, card)
+        masked = region if mask else None
+        area = area_of(grid, masked, given=bounds is not None or region is not masked)
+        wishes = {**inputs, **_given(dims=dims, pca=pca, ss=supersample if supersample != 1 else None)}
+        out = _local_folder(out)
+        folder = out / card.name / field_id(card.name, grid, format, dtype, wishes, area=area, layout=layout)
+        _check_place(out, folder)
+        _check_size(grid, (pca or card.dim) * np.dtype(dtype).itemsize, folder)
+        _check_latitudes(grid, card)
+        official = load(
+            model, weights, device, None, dims=dims, database=database, offline=offline, report=report, **inputs
+        )
+        field = EncodedField(official, grid, supersample=supersample, region=masked)
+        chosen = choose(field, official, dtype, precision or _earlier_precision(folder, official))
+        field = EncodedField(
+            chosen.evaluator, grid, supersample=supersample, region=masked, precision_error=chosen.error
+        )
+        # What rounding costs is to be seen in the certificate.
+        judge = official if chosen.evaluator.precision in ROUNDED else chosen.evaluator
+        return cls(field, judge, pca, format, dtype, layout, out, folder, overwrite)
+
+    @property
+    def evaluator(self) -> Evaluator:
+        """The model."""
+        return self.field.evaluator
+
+    @property
+    def device(self) -> str:
+        """Kind of device that computes, such as ``cpu``."""
+        return self.evaluator.device.type
+
+    @property
+    def dim(self) -> int:
+        """How many bands are stored."""
+        return self.pca or self.field.dim
+
+    @property
+    def raster(self) -> str:
+        """Name of the file that is written, or from which those of its tiles come."""
+        return f"{self.folder.name}{SUFFIXES[self.format]}"
+
+    @property
+    def units(self) -> Units:
+        """The pieces in which it is written."""
+        return units(self.field.grid, self.dim, self.dtype, self.format, self.layout)
+
+    def fulfilled(self) -> bool:
+        """Return whether the same field stands in the folder, and is not to be replaced.
+
+        Raises:
+            OutputExistsError: If something else stands there, which is not to be replaced.
+        """
+        if self.overwrite or not self.folder.exists():
+            return False
+        try:
+            with open_field(self.folder) as held:
+                found = identity(held)
+        except FormatError as error:
+            raise OutputExistsError(
+                f"{self.folder} exists and holds something else: {error} Give --overwrite to replace it."
+            ) from error
+        for name, value in (identity(self.field) | {"components": self.pca}).items():
+            if found[name] != value:
+                raise OutputExistsError(
+                    f"{self.folder} holds another field: its {name} is {found[name]!r}, and this build's is {value!r}. "
+                    "Give --overwrite to replace it, or write elsewhere with --out."
+                )
+        return True
+
+    def begun(self) -> Plan | None:
+        """Return the plan of a build of the same field that was stopped; None if there is none to go on with.
+
+        Raises:
+            OutputExistsError: If a build of another one was stopped there, and is not to be replaced.
+        """
+        try:
+            return Plan.find(work_folder(self.folder), self.field, self.pca, self.device)
+        except OutputExistsError:
+            if not self.overwrite:
+                raise
+        return None
+
+    def begin(self) -> Plan:
+        """Return a new plan, in place of what an earlier build left."""
+        return Plan.begin(work_folder(self.folder), self.field, self.dtype, self.pca, self.device)
+
+
+def _given(**wishes: float | None) -> dict[str, float]:
+    """Return what was given."""
+    return {name: value for name, value in wishes.items() if value is not None}
+
+
+def _grid(res: float, bounds: Bounds | None, crs: str, region: Region | None) -> Grid:
+    """Return the grid over bounds, else over a region, else over all that a reference system is for."""
+    if bounds is None and region is not None:
+        return Grid.covering(res, region.bounds(crs), crs)
+    return Grid.from_bounds(res, bounds, crs)
+
+
+def _earlier_precision(folder: Path, official: Evaluator) -> Precision | None:
+    """Return the precision of what is there already of a field, whole or not, if it can be had here."""
+    try:
+        found = open_field(folder).provenance.get("precision") if folder.exists() else None
+    except FormatError:  # something else stands there, as will be said when it is in the way
+        found = None
+    found = found or precision_begun(work_folder(folder))
+    return next((name for name in (official.precision, *official.faster) if name == found), None)
+
+
+def _check_choices(format: str, dtype: str, layout: str, precision: str | None) -> None:  # noqa: A002
+    if precision not in (None, *get_args(Precision)):
+        raise DeviceError(f"precision={precision!r}. Choose from: {', '.join(get_args(Precision))}.")
+    if format not in get_args(Format):
+        raise FormatError(f"format={format!r} is not known. Choose from: {', '.join(get_args(Format))}.")
+    if dtype not in DTYPES:
+        raise PackingError(f"dtype={dtype!r} cannot be stored. Choose from: {', '.join(DTYPES)}.")
+    check_layout(SUFFIXES[format], layout)
+
+
+def _check_latitudes(grid: Grid, card: Card) -> None:
+    """Refuse a grid that lies where a model has no value.
+
+    Raises:
+        GridError: If no row of its pixels lies in the model's latitudes.
+    """
+    south, north = card.latitudes
+    # Of a projected grid only the edges are known without transforming each pixel.
+    lats = grid.lats() if grid.geographic else np.array(grid.lonlat_bounds[1::2])
+    if lats.min() > north or lats.max() < south:
+        raise GridError(
+            f"{card.name} has values from {south:g} to {north:g} degrees of latitude, and the bounds "
+            f"{grid.bounds} hold no pixel there. Choose other bounds."
+        )
+
+
+def _local_folder(out: str | Path) -> Path:
+    """Return the folder of a catalogue.
+
+    Raises:
+        OutputExistsError: If it is an address.
+    """
+    if "://" in str(out):
+        raise OutputExistsError(
+            f"{out} is an address, and a catalogue is a folder on this machine. Name one with --out."
+        )
+    return Path(out).expanduser()
+
+
+def standing(folder: Path) -> Path:
+    """Return the nearest thing above a folder that is there."""
+    return next(path for path in folder.absolute().parents if path.exists())
+
+
+def _check_size(grid: Grid, pixel_bytes: int, folder: Path) -> None:
+    """Refuse a field that no compression would fit onto the disk: a slip in the resolution.
+
+    Raises:
+        GridError: If its raw numbers are a hundred times what is free.
+    """
+    raw, free = grid.width * grid.height * pixel_bytes, shutil.disk_usage(standing(folder)).free
+    if raw > GREATEST_COMPRESSION * free:
+        raise GridError(
+            f"res={grid.res:g} {grid.unit} makes {grid.width:,} x {grid.height:,} pixels, {raw / 1e9:,.1f} GB before "
+            f"compression, and the disk has {free / 1e9:,.1f} GB left. Choose a coarser res or smaller bounds, or make "
+            "room."
+        )
+
+
+def _check_place(root: Path, folder: Path) -> None:
+    """Refuse a place for a catalogue where something else stands."""
+    above = standing(folder)
+    if not above.is_dir():
+        raise OutputExistsError(f"{above} is a file, and a folder should go there. Write elsewhere with --out.")
+    check_catalog(root, folder.parent.name)
