@@ -1,6 +1,7 @@
 # make demo   the main job, on real weights, into demo/
 # make test   every check
-# make bench  what storing costs, against what was promised, into build/bench.json
+# make bench  what computing and storing cost, against what was promised, into build/bench.json
+#             make bench-gpu: speeds on an NVIDIA GPU
 # make setup  the environment in .venv, which all use
 
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12; do \
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 INSTALL := pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup demo bench test lint types fmt clean
+.PHONY: setup demo bench bench-gpu test lint types fmt clean
 
 setup: $(READY)
 
@@ -27,6 +28,9 @@ demo: $(READY)
 
 bench: $(READY)
 	$(BIN)/python pipelines/bench.py
+
+bench-gpu: $(READY)
+	$(BIN)/python pipelines/bench.py --gpu --json build/bench-gpu.json
 
 test: lint types
 	$(BIN)/python -m pytest

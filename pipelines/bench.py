@@ -1,6 +1,7 @@
-"""What storing costs, measured on this machine against what was promised.
+"""What computing and storing cost, measured on this machine against what was promised.
 
     make bench           or: python pipelines/bench.py [--only NAME ...] [--json FILE]
+    make bench-gpu       the same for an NVIDIA GPU: python pipelines/bench.py --gpu
 
 Prints a table and writes the same as JSON, with the machine's name and the
 versions in it. Speeds are the best of five runs: what else the machine does
@@ -15,17 +16,18 @@ import json
 import math
 import os
 import platform
-import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import random_weights
+import speed
+from figure import MEGABYTE, RUNS, Figure, apart, peak_memory
+from held import Held
 from rich.console import Console
 from rich.table import Table
 
@@ -50,32 +52,7 @@ RESULT = Path("build/bench.json")
 PACKAGES = ("embedfield", "numpy", "rasterio", "torch", "zarr")
 # Rows that are compared at a time.
 STRIP = 100
-RUNS = 5
-MEGABYTE = 1e6
 console = Console(soft_wrap=True, highlight=False)
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A number that was measured, and the one that was promised."""
-
-    name: str
-    """What was measured, in words."""
-    measured: float
-    """In `unit`."""
-    target: float
-    """In `unit`."""
-    unit: str
-    """``bits``, ``MB/s``, …; empty for a ratio."""
-    at_most: bool = True
-    """Whether the target is the largest number that is good; else it is the least."""
-    note: str = ""
-    """What else is worth knowing."""
-
-    @property
-    def ok(self) -> bool:
-        """Whether the promise is kept."""
-        return self.measured <= self.target if self.at_most else self.measured >= self.target
 
 
 # Fields. ------------------------------------------------------------------------------------------------------------
@@ -95,56 +72,6 @@ class Waves(Field):
         row, col = (np.arange(part.start, part.stop) / 300 for part in (window.rows, window.cols))
         down, across = np.sin((band % 7 + 1) * row + band), np.cos((band % 5 + 1) * col - band)
         return down.astype(np.float32)[:, :, None] * across.astype(np.float32)[:, None, :]
-
-
-class Held(Field):
-    """A field in memory."""
-
-    def __init__(self, field: Field) -> None:
-        """Read all of a field."""
-        self.card, self.grid = field.card, field.grid
-        self.values = field.read()
-
-    def read(self, window: Window | None = None) -> npt.NDArray[np.float32]:
-        """Return a view of a window, (dim, height, width), float32."""
-        window = window or self.grid.window
-        return self.values[:, window.rows, window.cols]
-
-
-def satclip_like(folder: Path) -> Evaluator:
-    """Return SatCLIP with 40 harmonic degrees, real in size and random in its numbers, in float32."""
-    import torch
-
-    import embedfield as ef
-
-    random = torch.Generator().manual_seed(0)
-
-    def layer(outputs: int, inputs: int, bound: float) -> tuple[torch.Tensor, torch.Tensor]:
-        weight, bias = ((torch.rand(outputs, size, generator=random) * 2 - 1) * bound for size in (inputs, 1))
-        return weight, bias[:, 0]
-
-    # As SIRENs begin: Sitzmann et al. 2020, arXiv 2006.09661.
-    wide = (6 / 512) ** 0.5
-    layers = {
-        "layers.0": layer(512, 1600, 1 / 1600),
-        "layers.1": layer(512, 512, wide),
-        "last_layer": layer(256, 512, wide),
-    }
-    pairs = {name: dict(zip(("weight", "bias"), pair, strict=True)) for name, pair in layers.items()}
-    state = {
-        f"model.location.nnet.{name}.{part}": found for name, pair in pairs.items() for part, found in pair.items()
-    }
-    path = folder / "random.ckpt"
-    told = {"vision_layers": "moco_vit16", "harmonics_calculation": "analytic"}
-    torch.save({"hyper_parameters": told, "state_dict": state}, path)
-    return ef.load("satclip-l40", path, "cpu", "float32")
-
-
-def geoclip(_: Path) -> Evaluator:
-    """Return GeoCLIP with its released weights."""
-    import embedfield as ef
-
-    return ef.load("geoclip", device="cpu", report=console.print)
 
 
 # Figures. -----------------------------------------------------------------------------------------------------------
@@ -237,32 +164,22 @@ def memory(kind: Format, folder: Path) -> list[Figure]:
     return [Figure(f"{name}: peak memory of 4 times the size", peaks[1] / peaks[0], 1.2, "", note=note)]
 
 
-def apart[T](task: Callable[..., T], *words: Any) -> T:
-    """Return what a function gives in a process of its own."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(task, *words).result()
-
-
 def peak_of_writing(side: int, path: str) -> int:
     """Write a raster of a square field, and return the most bytes that this process ever had in memory."""
     write_field(Waves(side), path).close()
-    status = Path("/proc/self/status")
-    if status.exists():
-        # What `resource` tells there begins with the memory of the process that started this one.
-        return 1024 * int(status.read_text().partition("VmHWM:")[2].split()[0])
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
+    return peak_memory()
 
 
 BENCHES: dict[str, Callable[[Path], list[Figure]]] = {
-    "satclip": functools.partial(size_and_loss, "SatCLIP-like", satclip_like, (-60.0, -60.0, 60.0, 60.0), 2.0),
-    "geoclip": functools.partial(size_and_loss, "GeoCLIP", geoclip, (-10.0, 34.0, 30.0, 74.0), 7.0),
+    "satclip": functools.partial(
+        size_and_loss, "SatCLIP-like", random_weights.satclip, (-60.0, -60.0, 60.0, 60.0), 2.0
+    ),
+    "geoclip": functools.partial(size_and_loss, "GeoCLIP", random_weights.geoclip, (-10.0, 34.0, 30.0, 74.0), 7.0),
     "cog-speed": functools.partial(write_speed, "cog", 70.0),
     "zarr-speed": functools.partial(write_speed, "zarr", 200.0),
     "cog-memory": functools.partial(memory, "cog"),
     "zarr-memory": functools.partial(memory, "zarr"),
+    **speed.BENCHES,
 }
 
 
@@ -272,11 +189,17 @@ BENCHES: dict[str, Callable[[Path], list[Figure]]] = {
 def main(words: list[str] | None = None, benches: Mapping[str, Callable[[Path], list[Figure]]] = BENCHES) -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--only", metavar="NAME", nargs="+", choices=benches, help=f"some of: {', '.join(benches)}")
+    parser.add_argument("--gpu", action="store_true", help="speeds on an NVIDIA GPU")
+    parser.add_argument("--only", metavar="NAME", nargs="+", help=f"some of: {', '.join((*benches, *speed.ON_GPU))}")
     parser.add_argument(
         "--json", metavar="FILE", type=Path, default=RESULT, help=f"where to write; {RESULT} if not said"
     )
     said = parser.parse_args(words)
+    if said.gpu:
+        benches = speed.ON_GPU
+        speed.check_gpu()
+    if unknown := [name for name in said.only or () if name not in benches]:
+        parser.error(f"--only {unknown[0]}: choose from {', '.join(benches)}")
     found = list(measured({name: benches[name] for name in said.only or benches}))
     console.print(table(found))
     said.json.parent.mkdir(parents=True, exist_ok=True)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,19 +19,11 @@ from embedfield.grid import Window
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SCRIPT = Path(__file__).parent.parent / "pipelines" / "bench.py"
-
 
 @pytest.fixture(scope="module")
 def bench() -> Any:
     """Return the script as a module."""
-    spec = importlib.util.spec_from_file_location("bench", SCRIPT)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["bench"] = module  # where dataclasses look themselves up
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("bench")
 
 
 @pytest.fixture
@@ -119,7 +110,8 @@ def test_a_window_of_the_waves_is_that_part_of_them(bench: Any) -> None:
 def test_memory_is_measured_in_a_process_of_its_own(
     bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(SCRIPT.parent)
+    # Where the process that is started looks for the script.
+    monkeypatch.setenv("PYTHONPATH", str(Path(bench.__file__).parent))
     assert bench.apart(os.getpid) != os.getpid()
     peak = bench.apart(bench.peak_of_writing, 64, str(tmp_path / "field.tif"))
     assert (tmp_path / "field.tif").exists()
