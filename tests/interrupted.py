@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from fields import ArrayField, bumpy
 
-from embedfield.formats import cog, geozarr, journal, packing, write_raster
+from embedfield.formats import cog, geozarr, journal, packing, shards, write_raster
 from embedfield.formats.journal import Journal, Work
 from embedfield.formats.packing import Packing
 from embedfield.grid import Grid
@@ -69,6 +69,7 @@ def write(kind: str, folder: Path) -> None:
     journal.INTERVAL = 0
     packing.STRIP = 4 * DIM * WIDTH * 30
     geozarr.SHARD = 64
+    shards.ROW = 2 * DIM * 64 * 64
     if kind == "tiles":
         cog.BUDGET = DIM * 128 * 128
     field = ArrayField(bumpy(DIM, HEIGHT, WIDTH), Grid(west=-10.0, north=50.0, res=0.05, width=WIDTH, height=HEIGHT))

@@ -39,7 +39,7 @@ HALF_ERROR = 2.0**-11
 # Places at which a band's range is measured; a field of fewer pixels is measured at each of them.
 SAMPLE = 16_384
 # Bytes of float32 that are computed at a time, while as many are packed.
-STRIP = 32 * 2**20
+STRIP = 16 * 2**20
 # Pixels of these, at most.
 PIXELS = 32_768
 # Values that are packed at a time: the numbers on the way stay in the cache of a processor.
@@ -177,26 +177,30 @@ class Packing:
         if self.dtype == "float32":
             codes[...] = values
             return codes, 0
+        _, height, width = values.shape
+        # What is computed on the way stays in the cache: some bands at a time, or some rows of one.
+        bands, rows = max(1, PIECE // max(1, height * width)), max(1, PIECE // max(1, width))
         # 255 codes leave float32 digits to spare; 65,535 do not.
         wide = {"uint8": np.float32, "int16": np.float64, "float16": np.float16}[self.dtype]
-        rows = max(1, PIECE // max(1, values.shape[2]))
-        buffer = np.empty((min(rows, values.shape[1]), values.shape[2]), dtype=wide)
+        buffer = np.empty((bands, min(rows, height), width), dtype=wide)
         saturated = 0
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # what overflows saturates
-            for band, top in product(range(len(values)), range(0, values.shape[1], rows)):
-                piece, target = values[band, top : top + rows], codes[band, top : top + rows]
-                saturated += self._pack_piece(piece, target, band, buffer[: len(piece)])
+            for band, top in product(range(0, len(values), bands), range(0, height, rows)):
+                piece = slice(band, band + bands), slice(top, top + rows)
+                code = buffer[: len(values) - band, : height - top]
+                saturated += self._pack_piece(values[piece], codes[piece], code, piece[0])
         return codes, saturated
 
     def _pack_piece(
-        self, piece: npt.NDArray[np.float32], codes: npt.NDArray[Any], band: int, code: npt.NDArray[Any]
+        self, values: npt.NDArray[np.float32], codes: npt.NDArray[Any], code: npt.NDArray[Any], bands: slice
     ) -> int:
-        """Set codes of a band, by way of a buffer that stays in the cache; return how many lay outside the range."""
+        """Set codes of some bands, by way of a buffer of their shape; return how many lay outside the range."""
         if self.dtype == "float16":
-            return _halve_digits(piece, codes, code)
+            return _halve_digits(values, codes, code)
         first, last, _ = LEVELS[self.dtype]
-        np.subtract(piece, code.dtype.type(self.offset[band]), out=code, dtype=code.dtype)
-        np.divide(code, code.dtype.type(self.scale[band]), out=code)
+        offset, scale = (found[bands, None, None].astype(code.dtype) for found in (self.offset, self.scale))
+        np.subtract(values, offset, out=code, dtype=code.dtype)
+        np.divide(code, scale, out=code)
         np.rint(code, out=code)
         if first <= code.min() and code.max() <= last:  # never so with a NaN in it
             codes[...] = code

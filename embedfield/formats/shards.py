@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from embedfield.formats.crew import Crew
     from embedfield.formats.journal import Entry
 
-# Bytes of codes of the shards side by side that are computed together. The wider a window, the less each pixel costs.
-ROW = 128 * 2**20
+# Bytes of codes of the shards side by side that are computed together: each row of a window has tables of its own.
+ROW = 32 * 2**20
 # Offset and length of a chunk that is not there.
 NOWHERE = 2**64 - 1
 # Polynomial of CRC-32C, bits reversed.
