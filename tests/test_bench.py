@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import random_weights
 import rasterio
+import torch
 from fields import ArrayField
 from rasterio.transform import from_origin
 
@@ -117,3 +119,28 @@ def test_memory_is_measured_in_a_process_of_its_own(
     assert (tmp_path / "field.tif").exists()
     # Python with numpy and GDAL, and a field of a few megabytes.
     assert 50e6 < peak < 1e9
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_its_figures_are_refused(bench: Any) -> None:
+    with pytest.raises(SystemExit, match="torch sees no NVIDIA GPU here. Without one: make bench"):
+        bench.main(["--gpu"])
+
+
+def test_a_bench_that_is_not_there_is_refused(bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        bench.main(["--only", "sorcery"])
+    assert "--only sorcery: choose from satclip" in capsys.readouterr().err
+
+
+def test_random_encoders_are_of_real_size(tmp_path: Path) -> None:
+    for name in ("satclip-l40", "csp", "sinr", "climplicit"):
+        make, macs = random_weights.ENCODERS[name]
+        encoder = make(tmp_path)._encoder
+        lattice = encoder.lattice(torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64))
+        (folded,) = lattice.folded
+        first = encoder.network.first_layer()
+        layers = [
+            layer for layer in encoder.network.modules() if isinstance(layer, torch.nn.Linear) and layer is not first
+        ]
+        assert macs == pytest.approx(folded[0].numel() + sum(layer.weight.numel() for layer in layers), rel=0.005)

@@ -147,6 +147,7 @@ def test_threads_change_no_bit(tmp_path: Path) -> None:
             torch.set_num_threads(THREADS)
     for one, other in zip(*found, strict=True):
         np.testing.assert_array_equal(one, other)
+    assert torch.get_num_threads() == THREADS  # what a user has set is left alone
 
 
 def test_a_copy_of_a_process_and_a_pickle_have_threads_of_their_own() -> None:
