@@ -233,7 +233,7 @@ class _Workers:
 
     def _begin(self) -> None:
         self._process = os.getpid()
-        self._pool = ThreadPoolExecutor(self._count, "embedfield", initializer=_alone) if self._count > 1 else None
+        self._pool = ThreadPoolExecutor(self._count, "encoding", initializer=_alone) if self._count > 1 else None
 
     def _check(self) -> None:
         """Begin anew in a copy of the process that had the threads."""
