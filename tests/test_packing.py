@@ -346,8 +346,16 @@ def test_a_packing_comes_back_from_json_as_it_was(dtype: Dtype) -> None:
     assert again.offset.tobytes() == packing.offset.tobytes()
 
 
+# Values at a time: less than a row, some rows of a band, some bands, all.
+every_piece = pytest.mark.parametrize("piece", [7, 53 * 3, 53 * 41 * 5, 2**20])
+
+
+@every_piece
 @every_integer
-def test_packing_piece_by_piece_is_numpy_s_own_arithmetic(dtype: Dtype) -> None:
+def test_packing_piece_by_piece_is_numpy_s_own_arithmetic(
+    monkeypatch: pytest.MonkeyPatch, dtype: Dtype, piece: int
+) -> None:
+    monkeypatch.setattr("embedfield.formats.packing.PIECE", piece)
     values = many_bands()
     packing = Packing.fit(np.linspace(-4, -2, 67), np.linspace(2, 3, 67), dtype)
     first, last = ENDS[dtype]
@@ -359,12 +367,32 @@ def test_packing_piece_by_piece_is_numpy_s_own_arithmetic(dtype: Dtype) -> None:
     np.testing.assert_array_equal(codes, np.where(np.isnan(wide), first - 1, wide.clip(first, last)))
 
 
+@every_piece
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_packing_floats_piece_by_piece_is_numpy_s_own_cast(dtype: Dtype) -> None:
+def test_packing_floats_piece_by_piece_is_numpy_s_own_cast(
+    monkeypatch: pytest.MonkeyPatch, dtype: Dtype, piece: int
+) -> None:
+    monkeypatch.setattr("embedfield.formats.packing.PIECE", piece)
     values = many_bands()
     codes, saturated = Packing.fit(np.full(67, -4), np.full(67, 4), dtype).pack(values)
     assert saturated == 0
     assert codes.tobytes() == values.astype(dtype).tobytes()
+
+
+@every_dtype
+def test_codes_can_go_into_a_part_of_an_array(dtype: Dtype) -> None:
+    values = many_bands()
+    packing = Packing.fit(np.full(67, -9), np.full(67, 9), dtype)
+    codes, _ = packing.pack(values)
+    # As a GeoTIFF holds them.
+    whole = np.zeros((67, 60, 70), dtype="float32" if dtype == "float16" else dtype)
+    part, saturated = packing.pack(values[:, :, ::-1], whole[:, 9:50, 17:70])
+    assert saturated == 0
+    assert np.shares_memory(part, whole)
+    np.testing.assert_array_equal(whole[:, 9:50, 17:70], codes[:, :, ::-1])
+    small = np.zeros((67, 30, 40), dtype=whole.dtype)
+    packing.halved(whole[:, 9:50, 17:70], small[:, 4:25, 5:32])
+    np.testing.assert_array_equal(small[:, 4:25, 5:32], packing.halved(codes[:, :, ::-1]))
 
 
 def many_bands() -> npt.NDArray[np.float32]:
