@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import copy
-import functools
-import os
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor, wait
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
 
 from embedfield import models
 from embedfield.encoders.linear import choosable, multiply
+from embedfield.encoders.workers import Workers
 from embedfield.errors import DeviceError, GridError, PlacesError
 from embedfield.field import Field, Method
 from embedfield.grid import Window
 from embedfield.places import checked, turned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import numpy.typing as npt
@@ -86,7 +82,7 @@ class Evaluator:
         self._host = torch.device("cpu") if self.device.type == "mps" else self.device
         self._batch = BATCH[self.device.type]
         several = self.device.type == "cpu" and encoder.concurrent
-        self._workers = _Workers(torch.get_num_threads() if several else 1)
+        self._workers = Workers(torch.get_num_threads() if several else 1)
 
     @property
     def faster(self) -> tuple[Precision, ...]:
@@ -219,65 +215,6 @@ class Evaluator:
     def _tensor(self, values: npt.NDArray[np.float64]) -> torch.Tensor:
         # A copy, for torch warns of arrays that may not be written to.
         return torch.tensor(values, device=self._host)
-
-
-class _Workers:
-    """Threads that work at blocks side by side, each on one processor: no one waits for another at every product."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._begin()
-
-    def __reduce__(self) -> tuple[type[_Workers], tuple[int]]:
-        return _Workers, (self._count,)
-
-    def _begin(self) -> None:
-        self._process = os.getpid()
-        self._pool = ThreadPoolExecutor(self._count, "encoding", initializer=_alone) if self._count > 1 else None
-
-    def _check(self) -> None:
-        """Begin anew in a copy of the process that had the threads."""
-        if self._process != os.getpid():
-            self._begin()
-
-    def ahead[T, R](self, work: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
-        """Yield the result of each task, the next one begun."""
-        self._check()
-        results: deque[Callable[[], R]] = deque()
-        for task in tasks:
-            one = functools.partial(_quietly, work, task)
-            results.append(self._pool.submit(one).result if self._pool else one)
-            if len(results) > 1:
-                yield results.popleft()()
-        while results:
-            yield results.popleft()()
-
-    def each[T](self, work: Callable[[T], None], tasks: Iterable[T]) -> None:
-        """Do all tasks; an error of one is raised once those that are under way have ended."""
-        self._check()
-        if self._pool is None:
-            for task in tasks:
-                _quietly(work, task)
-            return
-        pending = [self._pool.submit(_quietly, work, task) for task in tasks]
-        try:
-            for future in pending:
-                future.result()
-        finally:
-            for future in pending:
-                future.cancel()
-            wait(pending)
-
-
-def _quietly[T, R](work: Callable[[T], R], task: T) -> R:
-    with torch.inference_mode():  # which is a thread's own
-        return work(task)
-
-
-def _alone() -> None:
-    """Let torch work on one processor in this thread."""
-    torch.get_num_threads()  # at the first call torch sets the number itself
-    threadpool_limits(1, user_api="openmp")
 
 
 def check_centres(supersample: int) -> None:
