@@ -171,7 +171,7 @@ def estimate_build(
         check_idle(order.folder)
         there, plan = order.fulfilled(), order.begun()
     done = plan.pixels_done(order.units) if plan else None
-    memory = _memory() + peak_memory(order.field.grid, order.dim, order.dtype, order.format, order.layout)
+    memory = _memory() + peak_memory(order.field.grid, order.dim, order.dtype, order.format)
     return _estimate(order, _trial(order, step), there=there, done=done, memory=memory, verify=verify)
 
 

@@ -171,7 +171,7 @@ class Evaluator:
         defined = (lats >= south) & (lats <= north)
         if defined.all():
             return self._lattice(lons, lats)
-        result = np.full((len(lats), len(lons), self.dim), np.nan, dtype=self.precision)
+        result = np.full((self.dim, len(lats), len(lons)), np.nan, dtype=self._numbers).transpose(1, 2, 0)
         result[defined] = self._lattice(lons, lats[defined])
         return result
 
@@ -188,11 +188,9 @@ class Evaluator:
             rows = result[:, top : top + TABLES]
 
             def fill(block: tuple[slice, slice], rows: torch.Tensor = rows, lattice: Lattice = lattice) -> None:
-                rows[:, *block].copy_(lattice.block(*block), non_blocking=True)
+                rows[:, *block].copy_(lattice.block(*block))
 
             self._workers.each(fill, self._blocks(*rows.shape[1:]))
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
         return result.numpy().transpose(1, 2, 0)
 
     def _room(self, height: int, width: int) -> torch.Tensor:
@@ -354,8 +352,9 @@ class EncodedField(Field):
         defined = (lonlat[:, 1] >= south) & (lonlat[:, 1] <= north)
         if defined.all():
             return self.evaluator.encode(lonlat)
-        result = np.full((len(lonlat), self.dim), np.nan, dtype=self.evaluator.precision)
-        result[defined] = self.evaluator.encode(lonlat[defined])
+        values = self.evaluator.encode(lonlat[defined])
+        result = np.full((len(lonlat), self.dim), np.nan, dtype=values.dtype)
+        result[defined] = values
         return result
 
     def _centres(self) -> list[tuple[float, float]]:

@@ -137,7 +137,7 @@ class Order:
     @property
     def units(self) -> Units:
         """The pieces in which it is written."""
-        return units(self.field.grid, self.dim, self.dtype, self.format, self.layout)
+        return units(self.field.grid, self.dim, self.dtype, self.format)
 
     def fulfilled(self) -> bool:
         """Return whether the same field stands in the folder, and is not to be replaced.

@@ -126,6 +126,17 @@ def test_rounded_products_cost_some_digits_and_no_more(model: str, tmp_path: Pat
     np.testing.assert_allclose(lattice, exact.encode_lattice(PLACES[:9, 0], PLACES[:8, 1]), atol=0.2 * official.std())
 
 
+def test_rounded_products_leave_pixels_empty_where_there_is_no_value(tmp_path: Path) -> None:
+    evaluator = ef.load("sinr", device="cpu", precision="bf16", **small_files(models.card("sinr"), tmp_path))
+    oval = ef.EncodedField(evaluator, GRIDS["oval"]).read()
+    assert oval.dtype == np.float32
+    assert np.isnan(oval[:, 0, 0]).all()
+    assert np.isfinite(oval).any()
+    evaluator._encoder.card = dataclasses.replace(evaluator.card, latitudes=(-40.0, 60.0))
+    lattice = evaluator.encode_lattice([5.0, 6.0], [70.0, 50.0])
+    assert np.isnan(lattice).all(axis=(1, 2)).tolist() == [True, False]
+
+
 def test_a_copy_at_another_precision_leaves_the_first_as_it_was(tmp_path: Path) -> None:
     exact = ef.load("sinr", device="cpu", precision="float64", **small_files(models.card("sinr"), tmp_path))
     before = exact.encode(PLACES)

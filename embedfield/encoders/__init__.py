@@ -151,16 +151,16 @@ class Composed(Encoder):
         if not isinstance(network, FirstLinear) or first is None:
             return Tabled(self.posenc, lons, lats, self._after_posenc)
         foldings = self._folded_for(self.posenc, first, lons.device)
-        folded = [self._ready(folding.at(lats)).contiguous() for folding in foldings]
-        return Folded(folded, self._ready(self.posenc.along_lon(lons)), first.then, network.after_first)
+        folded = [self._cast(folding.at(lats)).contiguous() for folding in foldings]
+        return Folded(folded, self._cast(self.posenc.along_lon(lons)), first.then, network.after_first)
 
     def _after_posenc(self, features: Tensor) -> Tensor:
         """Return embeddings (N, dim) of features (N, m), float64."""
         beside = (row.to(features.device).expand(len(features), -1) for row in self._beside)
-        parts = [self.network(self._ready(torch.cat((features, row), dim=-1))) for row in beside]
+        parts = [self.network(self._cast(torch.cat((features, row), dim=-1))) for row in beside]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
-    def _ready(self, values: Tensor) -> Tensor:
+    def _cast(self, values: Tensor) -> Tensor:
         """Return numbers as the network takes them; cast first, for not every device has float64."""
         weight = next(self.network.parameters())
         return values.to(weight.dtype).to(weight.device)

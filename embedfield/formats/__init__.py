@@ -51,7 +51,6 @@ def units(
     dim: int,
     dtype: Dtype,
     format: Format,  # noqa: A002
-    layout: Layout = "sharded",  # noqa: ARG001  its pieces are the same
 ) -> Units:
     """Return in what pieces a field would be written.
 
@@ -59,8 +58,7 @@ def units(
         grid: Of the field.
         dim: How many bands it has.
         dtype: Type of the stored numbers.
-        format: Of the raster.
-        layout: Of Zarr; without shards the pieces are as large, of several files each.
+        format: Of the raster. A Zarr without shards has pieces as large, of several files each.
     """
     height, width = cog.tile_shape(grid, dim, dtype) if format == "cog" else geozarr.shard_shape(grid)
     return Units(-(-grid.height // height) * -(-grid.width // width), height, width)
@@ -71,7 +69,6 @@ def peak_memory(
     dim: int,
     dtype: Dtype,
     format: Format,  # noqa: A002
-    layout: Layout = "sharded",  # noqa: ARG001  its pieces are the same
 ) -> int:
     """Return the bytes that writing a field needs at most, beside what the process has and its encoder needs.
 
@@ -80,7 +77,6 @@ def peak_memory(
         dim: How many bands it has.
         dtype: Type of the stored numbers.
         format: Of the raster.
-        layout: Of Zarr.
     """
     return cog.peak_memory(grid, dim, dtype) if format == "cog" else geozarr.peak_memory(grid, dim, dtype)
 
