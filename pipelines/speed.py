@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # Seconds that a lattice is computed for at least.
 LONG = 1.0
+# Places that are encoded one by one.
+PLACES = 250_000
 START = """
 import sys
 from pathlib import Path
@@ -94,6 +96,25 @@ def _over_pointwise(speed: float, folder: Path) -> list[Figure]:
     single = len(places) / min(seconds_of(lambda: exact.encode(places)) for _ in range(3))
     note = f"{speed:,.0f} pixels/s, {single:,.0f} places/s"
     return [Figure("satclip-l40: lattice over pointwise float64", speed / single, 20, "times", False, note)]
+
+
+def exact_places(share: float, folder: Path) -> list[Figure]:
+    """Return how near SatCLIP's places, one by one, come to the speed of their network's products alone.
+
+    Args:
+        share: Of that speed, which is promised.
+        folder: Where to write.
+    """
+    evaluator = satclip(folder)
+    places = np.random.default_rng(0).uniform((-180, -90), (180, 90), (PLACES, 2))
+    evaluator.encode(places[:8192])
+    macs = 1600 * 512 + 512 * 512 + 512 * 256
+    speed, rate = 0.0, 0.0
+    for _ in range(RUNS):  # in turns, as above
+        rate = max(rate, *matrix_rates().values())
+        speed = max(speed, len(places) / seconds_of(lambda: evaluator.encode(places)))
+    note = f"{speed:,.0f} places/s; the products alone would allow {rate / macs:,.0f}"
+    return [Figure("satclip-l40: exact places, float32", macs * speed / rate, share, "", False, note)]
 
 
 def pixels_a_second(evaluator: Evaluator, least: float = LONG / 4) -> float:
@@ -255,6 +276,7 @@ BENCHES: dict[str, Callable[[Path], list[Figure]]] = {
             ("mind", 0.8),
         )
     },
+    "satclip-l40-places": functools.partial(exact_places, 0.6),
     "cog-build": functools.partial(whole_build, "cog"),
     "zarr-build": functools.partial(whole_build, "zarr"),
     "resolutions": steady,

@@ -231,6 +231,13 @@ def test_float32_places_are_computed_in_float64(basis: Basis) -> None:
 
 
 @pytest.mark.parametrize("basis", BASES)
+def test_features_in_float32_are_those_in_float64_rounded_once(basis: Basis) -> None:
+    """At poles and everywhere, in one block and in several."""
+    lonlat = torch.cat((places(1501), torch.tensor([[12.0, 90.0], [-180.0, -90.0]], dtype=torch.float64)))
+    assert torch.equal(basis(40).encode(lonlat, torch.float32), basis(40).encode(lonlat).float())
+
+
+@pytest.mark.parametrize("basis", BASES)
 def test_a_basis_works_where_its_places_are(basis: Basis) -> None:
     """Its tables follow the places to their device."""
     lonlat = places(3).to("meta")

@@ -78,6 +78,17 @@ def test_the_folded_lattice_equals_the_places_that_it_is_made_of(
 
 
 @pytest.mark.parametrize(("name", "file"), SMALL)
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_a_place_has_the_same_embedding_in_any_batch(name: str, file: str, precision: Any) -> None:
+    reference = np.load(REFERENCE / f"{file}.npz")
+    encoder = ef.load(name, REFERENCE / f"{file}.ckpt", "cpu", precision)
+    many = encoder.encode(np.tile(reference["lonlat"], (60, 1))).reshape(60, -1, 32)
+    near = {"float64": 1e-12, "float32": 2e-6}[precision]
+    np.testing.assert_allclose(many - encoder.encode(reference["lonlat"]), 0, rtol=0, atol=near)
+    np.testing.assert_allclose(many[0, :1], encoder.encode(reference["lonlat"][:1]), rtol=0, atol=near)
+
+
+@pytest.mark.parametrize(("name", "file"), SMALL)
 def test_seam_and_poles_have_one_value(name: str, file: str) -> None:
     encoder = ef.load(name, REFERENCE / f"{file}.ckpt", "cpu")
     seam, pole = encoder.encode([[180, 33], [-180, 33]]), encoder.encode([[0, 90], [57, 90], [-180, 90]])

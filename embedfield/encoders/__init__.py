@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor, nn
 
+from embedfield.encoders.harmonics import Basis
 from embedfield.encoders.lattice import Folded, Lattice, Pointwise, Tabled
 from embedfield.encoders.networks import FirstLinear
 from embedfield.encoders.positional import Folding, Separable
@@ -140,7 +141,10 @@ class Composed(Encoder):
 
     def encode(self, lonlat: Tensor) -> Tensor:
         """Return embeddings (N, dim) of places (N, 2)."""
-        return self._after_posenc(self.posenc.encode(lonlat))
+        posenc = self.posenc
+        # Harmonics are many, and are rounded while they are at hand.
+        features = posenc.encode(lonlat, self.dtype) if isinstance(posenc, Basis) else posenc.encode(lonlat)
+        return self._after_posenc(features)
 
     def lattice(self, lons: Tensor, lats: Tensor) -> Lattice:
         """Return embeddings of every pair of a longitude and a latitude, to be computed block by block."""
@@ -155,10 +159,15 @@ class Composed(Encoder):
         return Folded(folded, self._cast(self.posenc.along_lon(lons)), first.then, network.after_first)
 
     def _after_posenc(self, features: Tensor) -> Tensor:
-        """Return embeddings (N, dim) of features (N, m), float64."""
-        beside = (row.to(features.device).expand(len(features), -1) for row in self._beside)
-        parts = [self.network(self._cast(torch.cat((features, row), dim=-1))) for row in beside]
+        """Return embeddings (N, dim) of features (N, m), in float64 or as the network takes them."""
+        parts = [self.network(self._cast(self._with(row, features))) for row in self._beside]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+    def _with(self, row: Tensor, features: Tensor) -> Tensor:
+        """Return features (N, m) with those of a row (n,) beside them: (N, m + n)."""
+        if not len(row):
+            return features  # whose copy would cost as much as a layer
+        return torch.cat((features, row.to(features).expand(len(features), -1)), dim=-1)
 
     def _cast(self, values: Tensor) -> Tensor:
         """Return numbers as the network takes them; cast first, for not every device has float64."""

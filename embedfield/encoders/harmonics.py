@@ -10,7 +10,6 @@ import math
 from abc import ABC, abstractmethod
 from decimal import ROUND_HALF_UP, Context, Decimal
 from functools import cache
-from itertools import zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -20,9 +19,11 @@ from torch.nn.functional import pad
 from embedfield.errors import CardError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator, Sequence
 
 _PUBLISHED_DEGREES = 40
+# Differences l - m in one bundle of functions.
+_DIFFERENCES = 8
 _EXACT = Context(prec=60)
 _PRINT = Context(prec=15, rounding=ROUND_HALF_UP)
 _PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494459")
@@ -61,8 +62,8 @@ _ZONAL_COEFFICIENTS = {  # (l, power of x) at m = 0
 }
 
 
-class _Basis(ABC):
-    """What both bases share: L * L features, each a function of lat times one of lon, always in float64."""
+class Basis(ABC):
+    """What both bases share: L * L features, each a function of lat times one of lon, always computed in float64."""
 
     periodic = one_pole = True
     degrees: int
@@ -77,21 +78,24 @@ class _Basis(ABC):
     """Where phi is 0, degrees."""
 
     def __init__(self, degrees: int) -> None:
+        """Take the functions of degree l = 0 .. degrees - 1."""
         self.degrees = degrees
         self.dim = degrees * degrees
         self.features = torch.arange(self.dim)
         self.columns = torch.tensor([m if m >= 0 else degrees - 1 - m for _, m in _orders(degrees)])
 
-    def encode(self, lonlat: Tensor) -> Tensor:
+    def encode(self, lonlat: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
         """Return the features of places.
 
         Args:
             lonlat: Degrees (lon, lat), (N, 2), float64.
+            dtype: What they are rounded to once they are computed.
 
         Returns:
-            (N, dim), float64, without unit.
+            (N, dim), without unit; in memory feature by feature.
         """
-        return self._in_blocks(*lonlat.double().unbind(-1))
+        lons, lats = lonlat.double().unbind(-1)
+        return self._in_blocks(lons, lats, dtype)
 
     def along_lon(self, lons: Tensor) -> Tensor:
         """Return cos(m phi) for m = 0 .. L-1, then sin(m phi) for m = 1 .. L-1.
@@ -113,17 +117,17 @@ class _Basis(ABC):
         Returns:
             (n_lats, dim), float64; times `along_lon`, the features but for rounding.
         """
-        return self._in_blocks(None, lats.double())
+        return self._in_blocks(None, lats.double(), torch.float64)
 
-    def _in_blocks(self, lons: Tensor | None, lats: Tensor) -> Tensor:
-        """Return `_features`, places first, some places at a time: (N, dim)."""
-        # On a CPU so few that their polynomials stay in its cache.
-        size = 512 if lats.device.type == "cpu" else 16384
-        features = lats.new_empty(len(lats), self.dim)
+    def _in_blocks(self, lons: Tensor | None, lats: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return features at degrees (N,), without functions of longitude where those are None: (N, dim)."""
+        # On a CPU so few that what is computed of them meanwhile stays in its cache.
+        size = 1024 if lats.device.type == "cpu" else 16384
+        features = lats.new_empty(self.dim, len(lats), dtype=dtype)
         for start in range(0, len(lats), size):
             block = slice(start, start + size)
-            features[block] = self._features(None if lons is None else lons[block], lats[block]).T
-        return features
+            self._fill(features[:, block], None if lons is None else lons[block], lats[block])
+        return features.T
 
     def _waves(self, lons: Tensor) -> Tensor:
         """Return the functions of longitude at degrees (N,): (2 L - 1, N)."""
@@ -132,11 +136,11 @@ class _Basis(ABC):
         return torch.cat((angles.cos(), angles[1:].sin()))
 
     @abstractmethod
-    def _features(self, lons: Tensor | None, lats: Tensor) -> Tensor:
-        """Return the features at degrees (N,), without functions of longitude where that is None: (dim, N)."""
+    def _fill(self, features: Tensor, lons: Tensor | None, lats: Tensor) -> None:
+        """Write the features (dim, N) at degrees (N,), without functions of longitude where those are None."""
 
 
-class PublishedHarmonics(_Basis):
+class PublishedHarmonics(Basis):
     """The basis that SatCLIP was trained on, with its printed coefficients; with its slip, or without.
 
     Y_lm = prefactor * sin(theta)^m * polynomial(cos theta) * cos or sin(|m| phi),
@@ -173,41 +177,49 @@ class PublishedHarmonics(_Basis):
             )
             raise CardError(message)
         super().__init__(degrees)
-        self._tables = _published_tables(degrees, zonal_pi=zonal_pi)
+        self._bundles = _bundles(degrees, zonal_pi=zonal_pi)
+        self._rows = _rows(self._bundles, degrees)
 
-    def _features(self, lons: Tensor | None, lats: Tensor) -> Tensor:
-        tables = self._tables
+    def _fill(self, features: Tensor, lons: Tensor | None, lats: Tensor) -> None:
         x = torch.cos(torch.deg2rad(lats + 90))
-        features = self._heads(x)[tables.rows.to(x.device)]
-        if lons is not None:
-            features *= self._waves(lons)[self.columns.to(x.device)]
-        # The official product has a polynomial that is x alone after the function of longitude.
-        features[tables.tailed.to(x.device)] *= x
-        return features
-
-    def _heads(self, x: Tensor) -> Tensor:
-        """Return prefactor * sin^m * polynomial at x = cos(theta), (N,): (functions, N)."""
-        tables = self._tables
-        heads = _powers(1.0 - x**2, [m / 2 for m in range(self.degrees)])[tables.sine_powers.to(x.device)]
-        heads *= tables.prefactors.to(x.device)[:, None]
-        heads *= self._polynomials(x)
-        return heads
-
-    def _polynomials(self, x: Tensor) -> Tensor:
-        """Return every polynomial at x (N,), summed from its highest power down: (functions, N)."""
-        tables = self._tables
+        sines = _powers(1.0 - x**2, [m / 2 for m in range(self.degrees)])
         powers = _powers(x, range(self.degrees))
-        exponents, coefficients = tables.exponents.to(x.device), tables.coefficients.to(x.device)
-        totals = x.new_zeros(len(tables.prefactors), len(x))
-        for term, count in enumerate(tables.counts):
-            # Two operations: fused, they would round once where the official code rounds twice.
-            summands = powers[exponents[term, :count]]
-            summands *= coefficients[term, :count, None]
-            totals[:count] += summands
-        return totals
+        waves = x.new_ones(2 * self.degrees - 1, 1) if lons is None else self._waves(lons)
+        # Of order 0 there is no sine, and what stands for it is not taken.
+        halves = (waves[: self.degrees], waves[self.degrees - 1 :])
+        most, total = max(bundle.size for bundle in self._bundles), sum(bundle.size for bundle in self._bundles)
+        # In one piece: of several, the system takes memory back after each block and clears it for the next.
+        room = x.new_empty(2 * most + 2 * total * features.itemsize // x.itemsize, len(x))
+        table = room[2 * most :].view(features.dtype).view(2, total, -1)
+        heads = self._heads(sines, powers, room[: 2 * most].view(2, most, -1))
+        for bundle, functions in zip(self._bundles, heads, strict=True):
+            for half, rows in zip(halves, table[:, bundle.start : bundle.start + bundle.size], strict=True):
+                along_lon, products = half[: functions.shape[1]], rows.view_as(functions)
+                torch.mul(functions, along_lon, out=products)
+                # The official product has a polynomial that is x alone after the function of longitude.
+                if bundle.first == 0:
+                    torch.mul(functions[1:2] * along_lon, x, out=products[1:2])
+        torch.index_select(table.flatten(0, 1), 0, self._rows.to(x.device), out=features)
+
+    def _heads(self, sines: Tensor, powers: Tensor, room: Tensor) -> Iterator[Tensor]:
+        """Yield prefactor * sin^m * polynomial, bundle by bundle: (differences, orders, N), overwritten by the next.
+
+        Args:
+            sines: sin(theta) to the power of 0, 1, …, (L, N).
+            powers: x = cos(theta) likewise, (L, N).
+            room: For the largest bundle twice, (2, functions, N).
+        """
+        for bundle in self._bundles:
+            prefactors = bundle.prefactors.to(powers.device)
+            heads, spare = room[:, : bundle.size].view(2, *prefactors.shape[:2], -1)
+            _write_polynomials(heads, spare, bundle, powers)
+            heads *= torch.mul(sines[: heads.shape[1]], prefactors, out=spare)
+            if bundle.first == 0 and self.degrees > 2:  # printed with the squared sine multiplied out: 3 - 3 x^2
+                heads[0, 2] = (powers[2] * -3.0 + 3.0) * prefactors[0, 2]
+            yield heads
 
 
-class Harmonics(_Basis):
+class Harmonics(Basis):
     """Orthonormal real spherical harmonics of geographic longitude and latitude.
 
     Y_lm = sqrt(2) N P_lm(sin lat) cos(m lon) for m > 0, N P_l(sin lat) for m = 0 and
@@ -236,7 +248,11 @@ class Harmonics(_Basis):
         super().__init__(degrees)
         self._rows = torch.tensor([_triangle(degree) + abs(m) for degree, m in _orders(degrees)])
 
+    def _fill(self, features: Tensor, lons: Tensor | None, lats: Tensor) -> None:
+        features.copy_(self._features(lons, lats))
+
     def _features(self, lons: Tensor | None, lats: Tensor) -> Tensor:
+        """Return the features at degrees (N,), without functions of longitude where those are None: (dim, N)."""
         features = self._legendre(torch.deg2rad(lats))[self._rows.to(lats.device)]
         if lons is not None:
             features *= self._waves(lons)[self.columns.to(lats.device)]
@@ -259,69 +275,90 @@ class Harmonics(_Basis):
         return table
 
 
-class _Function(NamedTuple):
-    """A published function of latitude: prefactor * (1 - x^2)^(sine_power / 2) * sum of c x^n * (x if tailed)."""
+class _Bundle(NamedTuple):
+    """The published functions of some successive differences l - m, of orders m = 0, 1, …; 0 where l is too large.
 
-    prefactor: float
-    sine_power: int
-    terms: tuple[tuple[int, float], ...]
-    """(n, c), highest n first."""
-    tailed: bool
+    Functions of one difference have the same powers of x. So a term of all of
+    them is one product: few operations, which threads can do side by side.
+    """
 
-
-class _Tables(NamedTuple):
-    """The published functions of m >= 0, those of most terms first; tensors on the CPU."""
-
+    first: int
+    """The least difference."""
+    start: int
+    """How many functions the bundles before have."""
     prefactors: Tensor
-    """(functions,), float64."""
-    sine_powers: Tensor
-    """(functions,), int64."""
-    exponents: Tensor
-    """(terms, functions), int64; 0 where a function has no such term."""
-    coefficients: Tensor
-    """(terms, functions), float64; likewise."""
-    counts: tuple[int, ...]
-    """How many functions have a first, a second, ... term."""
-    rows: Tensor
-    """(dim,), int64: the function of each feature."""
-    tailed: Tensor
-    """The features that end in the factor x, int64."""
+    """(differences, orders, 1), float64."""
+    coefficients: list[Tensor]
+    """(differences, orders, 1) each, float64: of x^(l - m), x^(l - m - 2), …; the last differences, that have them."""
+
+    @property
+    def size(self) -> int:
+        """Number of functions."""
+        return self.prefactors.numel()
 
 
 @cache
-def _published_tables(degrees: int, *, zonal_pi: bool) -> _Tables:
+def _bundles(degrees: int, *, zonal_pi: bool) -> list[_Bundle]:
     """Return all published functions of l < degrees."""
-    orders = _orders(degrees)
-    functions = {(n, m): _published(n, m, zonal_pi=zonal_pi) for n, m in orders if m >= 0}
-    ranked = sorted(functions, key=lambda order: -len(functions[order].terms))
-    rank = {order: row for row, order in enumerate(ranked)}
-    steps = list(zip_longest(*(functions[order].terms for order in ranked)))
-    return _Tables(
-        prefactors=torch.tensor([functions[order].prefactor for order in ranked], dtype=torch.float64),
-        sine_powers=torch.tensor([functions[order].sine_power for order in ranked]),
-        exponents=torch.tensor([[term[0] if term else 0 for term in step] for step in steps]),
-        coefficients=torch.tensor([[term[1] if term else 0.0 for term in step] for step in steps], dtype=torch.float64),
-        counts=tuple(sum(term is not None for term in step) for step in steps),
-        rows=torch.tensor([rank[n, abs(m)] for n, m in orders]),
-        tailed=torch.tensor([i for i, (n, m) in enumerate(orders) if functions[n, abs(m)].tailed], dtype=torch.int64),
-    )
+    bundles: list[_Bundle] = []
+    for first in range(0, degrees, _DIFFERENCES):
+        differences, orders = range(first, min(first + _DIFFERENCES, degrees)), degrees - first
+        numbers = torch.zeros(1 + differences[-1] // 2 + 1, len(differences), orders, 1, dtype=torch.float64)
+        for difference in differences:
+            for m in range(degrees - difference):
+                found = torch.tensor(_published(m + difference, m, zonal_pi=zonal_pi), dtype=torch.float64)
+                numbers[: len(found), difference - first, m, 0] = found
+        terms = [part[max(0, 2 * term - first) :] for term, part in enumerate(numbers[1:])]
+        start = bundles[-1].start + bundles[-1].size if bundles else 0
+        bundles.append(_Bundle(first, start, numbers[0], terms))
+    return bundles
 
 
-def _published(n: int, m: int, *, zonal_pi: bool) -> _Function:
-    """Return the published function of degree n and order m >= 0."""
+def _rows(bundles: Sequence[_Bundle], degrees: int) -> Tensor:
+    """Return which function of the bundles each feature is, cosines before sines: (dim,), int64."""
+    rows, total = [], sum(bundle.size for bundle in bundles)
+    for n, m in _orders(degrees):
+        bundle = bundles[(n - abs(m)) // _DIFFERENCES]
+        row = (n - abs(m) - bundle.first) * bundle.prefactors.shape[1] + abs(m)
+        rows.append(bundle.start + row + (total if m < 0 else 0))
+    return torch.tensor(rows)
+
+
+def _write_polynomials(totals: Tensor, spare: Tensor, bundle: _Bundle, powers: Tensor) -> None:
+    """Write a bundle's polynomials, summed from their highest power down.
+
+    Args:
+        totals: Where to, (differences, orders, N).
+        spare: As much room.
+        bundle: The functions.
+        powers: x to the power of 0, 1, …, (degrees, N).
+    """
+    for term, part in enumerate(bundle.coefficients):
+        coefficients, skipped = part.to(powers.device), len(totals) - len(part)
+        lowest = bundle.first + skipped - 2 * term
+        of_x = powers[lowest : lowest + len(part), None]
+        if term == 0:
+            torch.mul(of_x, coefficients, out=totals)
+        else:
+            # Two operations: fused, they would round once where the official code rounds twice.
+            totals[skipped:] += torch.mul(of_x, coefficients, out=spare[skipped:])
+    if bundle.first == 0:  # These are x alone, by which products are multiplied at last.
+        totals[1:2] = 1.0
+
+
+def _published(n: int, m: int, *, zonal_pi: bool) -> list[float]:
+    """Return the published function of degree n and order m >= 0: its prefactor, then its coefficients."""
     norm, terms = _norm(n, m, zonal_pi=zonal_pi), _legendre_terms(n, m)
-    if n == m == 2:  # printed with the squared sine multiplied out: 3 - 3 x^2
-        return _Function(_printed(norm), 0, ((2, -3.0), (0, 3.0)), tailed=False)
+    if n == m == 2:
+        return [_printed(norm), 1.0]
     if len(terms) == 1:  # printed as one number: prefactor times coefficient
         product = _printed(_EXACT.multiply(norm, terms[0][1]))
-        return _Function(_PREFACTORS.get((n, m), product), m, ((0, 1.0),), tailed=n > m)
+        return [_PREFACTORS.get((n, m), product), 1.0]
     if m == 0:  # printed with the prefactor multiplied in
         products = [(power, _printed(_EXACT.multiply(norm, c))) for power, c in terms]
         odd = _ZONAL_COEFFICIENTS if zonal_pi else {}
-        zonal = tuple((power, odd.get((n, power), c)) for power, c in products)
-        return _Function(1.0, 0, zonal, tailed=False)
-    printed = tuple((power, _printed(c)) for power, c in terms)
-    return _Function(_PREFACTORS.get((n, m), _printed(norm)), m, printed, tailed=False)
+        return [1.0, *(odd.get((n, power), c) for power, c in products)]
+    return [_PREFACTORS.get((n, m), _printed(norm)), *(_printed(c) for _, c in terms)]
 
 
 def _legendre_terms(n: int, m: int) -> list[tuple[int, Decimal]]:
@@ -348,14 +385,18 @@ def _printed(exact: Decimal) -> float:
     return float(_PRINT.create_decimal_from_float(float(exact)))
 
 
-def _powers(base: Tensor, exponents: Iterable[float]) -> Tensor:
+def _powers(base: Tensor, exponents: Sequence[float]) -> Tensor:
     """Return base (N,) to each exponent: (exponents, N)."""
     # On a CPU, torch raises what does not fill a vector register, at the end of each
     # thread's share, with another routine, whose last bits differ. Padded, nothing is
     # left over, and up to 32768 numbers are one thread's; so the features of a place
     # do not depend on where it stands in its batch.
-    parts = torch.split(pad(base, (0, -len(base) % 64)), 32768)
-    return torch.stack([torch.cat([part**exponent for part in parts]) for exponent in exponents])[:, : len(base)]
+    padded = pad(base, (0, -len(base) % 64))
+    powers = padded.new_empty(len(exponents), len(padded))
+    for row, exponent in zip(powers.unbind(), exponents, strict=True):
+        for part, result in zip(torch.split(padded, 32768), torch.split(row, 32768), strict=True):
+            torch.pow(part, exponent, out=result)
+    return powers[:, : len(base)]
 
 
 def _orders(degrees: int) -> list[tuple[int, int]]:

@@ -70,7 +70,7 @@ class Siren(FirstLinear):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return embeddings (..., dim) of features (..., n)."""
-        return self.last_layer.forward(self._hidden(self.first_layer()(features)))
+        return _unturned(self.last_layer, self._hidden(_unturned(self.first_layer(), features)))
 
     def after_first(self, sums: Tensor) -> Tensor:
         """Return embeddings (N, dim), band by band, of the first layer's sums (N, width), which are overwritten."""
@@ -80,9 +80,14 @@ class Siren(FirstLinear):
         """Return the last hidden layer of the first one's sums, which are overwritten."""
         hidden = sine_(sums.mul_(self.w0_first))
         for layer in self.layers[1:]:
-            sums = layer(hidden)
+            sums = _unturned(layer, hidden)  # type: ignore[arg-type]  # they are all linear
             hidden = sine_(sums if self.w0 == 1 else sums.mul_(self.w0))
         return hidden
+
+
+def _unturned(layer: Linear, x: Tensor) -> Tensor:
+    """Return a layer's output, lying in memory as its input does: band by band where that does, as harmonics do."""
+    return layer.bandwise(x) if x.ndim == 2 and x.stride(0) == 1 else layer.forward(x)
 
 
 class HalvingSiren(FirstLinear):
