@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from embedfield.errors import GridError
+from embedfield.errors import GridError, PlacesError
 from embedfield.places import turned
 
 if TYPE_CHECKING:
@@ -172,6 +172,39 @@ def checked_crs(crs: str) -> str:
         )
     projection(name)
     return name
+
+
+def plane_of(crs: str | pyproj.CRS, source: str) -> tuple[str, Projection]:
+    """Return how the reference system of places is written, and its plane.
+
+    Args:
+        crs: As pyproj takes it; of a compound one the horizontal part counts.
+        source: Where the places came from, for messages.
+
+    Returns:
+        An authority's code, else WKT, EPSG:4326 for OGC:CRS84 too; and the plane.
+
+    Raises:
+        PlacesError: If it is none on the globe.
+    """
+    import pyproj
+
+    try:
+        found = pyproj.CRS.from_user_input(crs)
+        found = (found.sub_crs_list[0] if found.is_compound else found).to_2d()
+        authority = found.to_authority()
+        code = ":".join(authority) if authority else found.to_wkt()
+        # The same degrees, longitude first.
+        code = DEGREES if code == "OGC:CRS84" else code
+        plane = projection(code)
+    except (pyproj.exceptions.CRSError, GridError) as error:
+        raise PlacesError(f"{source} has a reference system that is not on the globe: {error}") from error
+    if not (plane.crs.is_geographic or plane.crs.is_projected):
+        raise PlacesError(
+            f"{source} has the reference system {plane.crs.name}, a {plane.crs.type_name} and no map of the globe. "
+            "Transform it, as with 'ogr2ogr -t_srs EPSG:4326'."
+        )
+    return code, plane
 
 
 def unit_of(crs: str) -> str:

@@ -14,7 +14,7 @@ from affine import Affine
 
 from embedfield.errors import GridError, PlacesError
 from embedfield.grid import Window, snapped
-from embedfield.projection import DEGREES, Projection, projection
+from embedfield.projection import DEGREES, plane_of, projection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -105,7 +105,7 @@ class Region:
             PlacesError: If nothing is left, or a coordinate is not on the globe.
         """
         source = source or name
-        code, plane = _plane(crs, source)
+        code, plane = plane_of(crs, source)
         flat = shapely.force_2d(np.array(list(geometries), dtype=object))
         if not np.isfinite(shapely.get_coordinates(flat)).all():
             raise PlacesError(f"{source} has coordinates that are not finite. Remove such features.")
@@ -238,32 +238,6 @@ def _check_layer(path: Path, layer: str | None, layers: list[str]) -> None:
         raise PlacesError(f"{path} has several layers: {', '.join(layers)}. Name one with --layer.")
     if layer is not None and layer not in layers:
         raise PlacesError(f"{path} has no layer {layer!r}. Choose from: {', '.join(layers)}.")
-
-
-def _plane(crs: str | pyproj.CRS, source: str) -> tuple[str, Projection]:
-    """Return how a reference system is written, and its plane.
-
-    Raises:
-        PlacesError: If it is none on the globe.
-    """
-    import pyproj
-
-    try:
-        found = pyproj.CRS.from_user_input(crs)
-        found = (found.sub_crs_list[0] if found.is_compound else found).to_2d()
-        authority = found.to_authority()
-        code = ":".join(authority) if authority else found.to_wkt()
-        # The same degrees, longitude first.
-        code = DEGREES if code == "OGC:CRS84" else code
-        plane = projection(code)
-    except (pyproj.exceptions.CRSError, GridError) as error:
-        raise PlacesError(f"{source} has a reference system that is not on the globe: {error}") from error
-    if not (plane.crs.is_geographic or plane.crs.is_projected):
-        raise PlacesError(
-            f"{source} has the reference system {plane.crs.name}, a {plane.crs.type_name} and no map of the globe. "
-            "Transform it, as with 'ogr2ogr -t_srs EPSG:4326'."
-        )
-    return code, plane
 
 
 def _parts(geometries: npt.NDArray[Any]) -> npt.NDArray[Any]:
