@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedfield.certificate import FILE, PICTURE, write_certificate
 from embedfield.folder import held
 from embedfield.formats import open_field
+from embedfield.formats.address import Address, place_of
 from embedfield.integrity import SUMS, absolute, listed, storage_errors, update_sums
 from embedfield.stac import is_entered, refresh
 from embedfield.verify import verify_field
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from embedfield.certificate import Certificate
     from embedfield.formats.stored import StoredField
 
@@ -37,9 +39,13 @@ def certify(path: str | Path, **options: Any) -> tuple[Certificate, Path | None]
         StorageError: If the disk is full, or may not be written.
         BusyError: If another process is building it.
     """
-    path = Path(path)
+    place = place_of(path)
+    if isinstance(place, Address):
+        with open_field(path) as field:
+            return verify_field(field, **options), None
+    path = place
     with open_field(absolute(path)) as field:
-        folder = field.path.parent
+        folder = field.disk_path.parent
         # Before the work: a list that cannot be read stops it.
         kept = _has_own_folder(field)
         if not kept:
@@ -56,7 +62,7 @@ def certify(path: str | Path, **options: Any) -> tuple[Certificate, Path | None]
 
 def _has_own_folder(field: StoredField) -> bool:
     """Return whether a folder is that of a field, and no other in which its raster lies."""
-    path, folder = field.path, field.path.parent
+    path, folder = field.disk_path, field.disk_path.parent
     if folder.name != path.stem or not (folder / SUMS).is_file():
         return False
     # Of a Zarr, which is a folder, the files are listed.

@@ -63,7 +63,7 @@ def build(folder: Path, kind: Literal["cog", "zarr"]) -> Path:
             progress=lambda done, total: bar.update(task, completed=done, total=total),
             report=console.print,
         ) as field:
-            return field.path
+            return field.disk_path
 
 
 def sample(cog: Path, folder: Path) -> Path:

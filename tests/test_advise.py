@@ -144,7 +144,7 @@ def test_more_bits_cost_less_and_take_more_room(found: Advice) -> None:
 def test_sizes_are_about_those_of_files(found: Advice, tmp_path: Path, dtype: Any) -> None:
     rung = found.rungs[-1]
     field = write_field(EncodedField(load("sh-l10", device="cpu"), rung.grid), tmp_path / "field.tif", dtype=dtype)
-    assert rung.options[dtype].size_bytes == pytest.approx(field.path.stat().st_size, rel=0.4)
+    assert rung.options[dtype].size_bytes == pytest.approx(field.disk_path.stat().st_size, rel=0.4)
 
 
 def test_times_are_those_of_this_machine(found: Advice) -> None:

@@ -89,8 +89,8 @@ def test_a_build_is_a_raster_a_preview_and_an_item_in_a_folder_of_their_name(
 ) -> None:
     field = build(catalog, format=form, verify=True)
     name = f"xyz-10deg-{form}-uint8"
-    assert field.path == catalog / "xyz" / name / f"{name}{suffix}"
-    assert sorted(path.name for path in field.path.parent.iterdir()) == sorted(
+    assert field.disk_path == catalog / "xyz" / name / f"{name}{suffix}"
+    assert sorted(path.name for path in field.disk_path.parent.iterdir()) == sorted(
         [f"{name}{suffix}", f"{name}.json", "preview.png", "certificate.json", "certificate.png", "SHA256SUMS"]
     )
     assert remains(catalog) == ["collection.json", name]
@@ -137,10 +137,10 @@ def test_bounds_that_differ_make_names_that_differ() -> None:
 
 @pytest.mark.parametrize("kwargs", [{}, {"format": "zarr"}, {"bounds": (170, -20, -170, 20)}, {"res": 20 / 3}])
 def test_the_same_call_again_opens_what_is_there(catalog: Path, kwargs: dict[str, Any]) -> None:
-    raster, news = build(catalog, **kwargs).path, list[str]()
+    raster, news = build(catalog, **kwargs).disk_path, list[str]()
     before = {path: path.stat().st_mtime_ns for path in catalog.rglob("*") if path.suffix != ".lock"}
     again = build(catalog, report=news.append, **kwargs)
-    assert again.path == raster
+    assert again.disk_path == raster
     assert {path: path.stat().st_mtime_ns for path in catalog.rglob("*") if path.suffix != ".lock"} == before
     hint = f"It has no certificate: 'embedfield verify {raster.parent}' makes one."
     assert news == [f"{raster.parent} is there already, and the same. {hint}"]
@@ -150,11 +150,11 @@ def test_the_same_call_again_opens_what_is_there(catalog: Path, kwargs: dict[str
 def test_another_kind_of_field_goes_beside_the_first(catalog: Path, kwargs: dict[str, Any]) -> None:
     build(catalog)
     second = build(catalog, **kwargs)
-    assert entered(catalog) == sorted([ID, second.path.parent.name])
+    assert entered(catalog) == sorted([ID, second.disk_path.parent.name])
 
 
 def test_another_precision_in_the_same_place_is_refused_by_name(catalog: Path) -> None:
-    raster = build(catalog, precision="float64").path
+    raster = build(catalog, precision="float64").disk_path
     before = raster.read_bytes()
     with pytest.raises(OutputExistsError, match=r"its precision is 'float64', .*'float32'.*--overwrite.*--out"):
         build(catalog, precision="float32")
@@ -162,7 +162,7 @@ def test_another_precision_in_the_same_place_is_refused_by_name(catalog: Path) -
 
 
 def test_other_weights_in_the_same_place_are_refused_by_name(catalog: Path, tmp_path: Path) -> None:
-    raster = build(catalog, "satclip-l40", weights=WEIGHTS).path
+    raster = build(catalog, "satclip-l40", weights=WEIGHTS).disk_path
     before = raster.read_bytes()
     with pytest.raises(OutputExistsError, match=r"its weights_sha256 is '[0-9a-f]{64}'"):
         build(catalog, "satclip-l40", weights=other_weights(tmp_path))
@@ -171,18 +171,18 @@ def test_other_weights_in_the_same_place_are_refused_by_name(catalog: Path, tmp_
 
 def test_the_same_weights_under_another_name_are_the_same(catalog: Path, tmp_path: Path) -> None:
     (tmp_path / "copy.ckpt").write_bytes(WEIGHTS.read_bytes())
-    first = build(catalog, "satclip-l40", weights=WEIGHTS).path.stat().st_mtime_ns
-    assert build(catalog, "satclip-l40", weights=tmp_path / "copy.ckpt").path.stat().st_mtime_ns == first
+    first = build(catalog, "satclip-l40", weights=WEIGHTS).disk_path.stat().st_mtime_ns
+    assert build(catalog, "satclip-l40", weights=tmp_path / "copy.ckpt").disk_path.stat().st_mtime_ns == first
 
 
 @pytest.mark.parametrize("form", ["cog", "zarr"])
 def test_overwrite_replaces_a_field(catalog: Path, form: str) -> None:
     build(catalog, format=form)
     replaced = build(catalog, format=form, precision="float32", overwrite=True)
-    with open_field(replaced.path) as field:
+    with open_field(replaced.disk_path) as field:
         assert field.provenance["precision"] == "float32"
     assert remains(catalog) == ["collection.json", f"xyz-10deg-{form}-uint8"]
-    item = json.loads((replaced.path.parent / f"{replaced.path.parent.name}.json").read_text("utf-8"))
+    item = json.loads((replaced.disk_path.parent / f"{replaced.disk_path.parent.name}.json").read_text("utf-8"))
     assert item["properties"]["emb:runtime_parameters"]["precision"] == "float32"
 
 
@@ -268,7 +268,7 @@ def test_a_build_that_fails_among_tiles_goes_on_with_those_that_are_missing(
 
 
 def test_a_replacement_that_fails_leaves_the_field_as_it_was(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    raster = build(catalog).path
+    raster = build(catalog).disk_path
     before = {path: path.read_bytes() for path in raster.parent.rglob("*") if path.is_file()}
     fail_after(monkeypatch, 1, RuntimeError("out of memory"))
     with pytest.raises(RuntimeError, match="out of memory"):
@@ -310,7 +310,7 @@ def test_an_unfinished_build_of_another_field_is_refused_and_told_apart(
     with pytest.raises(OutputExistsError, match=rf"An unfinished build stands in .*{re.escape(named)}.*--overwrite"):
         build(catalog, bounds=(0, 0, 90, 60), **second)
     field = build(catalog, bounds=(0, 0, 90, 60), overwrite=True, **second)
-    assert remains(catalog) == ["collection.json", field.path.parent.name]
+    assert remains(catalog) == ["collection.json", field.disk_path.parent.name]
 
 
 def test_a_region_outside_of_the_bounds_is_refused_before_work(catalog: Path, tmp_path: Path) -> None:
@@ -342,7 +342,7 @@ def test_a_field_that_a_killed_replacement_left_behind_is_swept(catalog: Path) -
 
 
 def test_a_linked_folder_is_replaced_as_often_as_is_asked(catalog: Path, tmp_path: Path) -> None:
-    folder = build(catalog).path.parent
+    folder = build(catalog).disk_path.parent
     folder.rename(tmp_path / "elsewhere")
     folder.symlink_to(tmp_path / "elsewhere")
     for _ in range(2):
@@ -415,11 +415,11 @@ def test_what_cannot_be_built_is_refused_before_anything_is_written(
 
 def test_an_alias_goes_to_the_canonical_name(catalog: Path) -> None:
     by_alias = build(catalog, "satclip-l40", weights=WEIGHTS)
-    before = by_alias.path.stat().st_mtime_ns
-    assert by_alias.path.parent == catalog / "satclip-vit16-l40" / "satclip-vit16-l40-10deg-cog-uint8"
+    before = by_alias.disk_path.stat().st_mtime_ns
+    assert by_alias.disk_path.parent == catalog / "satclip-vit16-l40" / "satclip-vit16-l40-10deg-cog-uint8"
     by_name = build(catalog, "satclip-vit16-l40", weights=WEIGHTS)
-    assert by_name.path == by_alias.path
-    assert by_name.path.stat().st_mtime_ns == before
+    assert by_name.disk_path == by_alias.disk_path
+    assert by_name.disk_path.stat().st_mtime_ns == before
 
 
 def test_a_checkpoint_of_ones_own_is_what_the_field_holds(catalog: Path) -> None:
@@ -444,7 +444,7 @@ def test_a_field_that_another_process_is_building_is_refused(catalog: Path) -> N
             build(catalog)
         build(catalog, res=20)
         other.communicate()
-    assert build(catalog).path.exists()
+    assert build(catalog).disk_path.exists()
 
 
 def test_a_folder_without_a_plan_is_swept_away(catalog: Path) -> None:
@@ -454,7 +454,7 @@ def test_a_folder_without_a_plan_is_swept_away(catalog: Path) -> None:
     (left / "plan.json.part").write_text('{"identity"')
     field = build(catalog)
     assert not left.exists()
-    assert not (field.path.parent / "deep").exists()
+    assert not (field.disk_path.parent / "deep").exists()
 
 
 def raise_(error: BaseException) -> Callable[..., Any]:
@@ -528,7 +528,7 @@ def test_a_build_says_what_took_its_time_and_its_item_keeps_it(catalog: Path, fo
     news = list[str]()
     field = build(catalog, format=form, report=news.append)
     assert re.fullmatch(r"computing \S+ s, packing \S+ s, writing \S+ s(; limited by \w+)?", news[1])
-    item = json.loads((field.path.parent / f"{field.path.parent.name}.json").read_text("utf-8"))
+    item = json.loads((field.disk_path.parent / f"{field.disk_path.parent.name}.json").read_text("utf-8"))
     kept = item["properties"]["emb:runtime_parameters"]["seconds"]
     assert list(kept) == ["total", "computing", "packing", "writing"]
     assert all(isinstance(spent, float) for spent in kept.values())
@@ -536,13 +536,13 @@ def test_a_build_says_what_took_its_time_and_its_item_keeps_it(catalog: Path, fo
 
 def test_a_relative_catalogue_is_in_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert build(Path("catalog")).path == Path("catalog/xyz") / ID / f"{ID}.tif"
+    assert build(Path("catalog")).disk_path == Path("catalog/xyz") / ID / f"{ID}.tif"
     build(Path("catalog"), res=20)
     assert entered(tmp_path / "catalog") == sorted([ID, "xyz-20deg-cog-uint8"])
 
 
 def test_the_catalogue_may_be_named_in_words(catalog: Path) -> None:
-    assert build_field("xyz", 30, out=str(catalog)).path.is_relative_to(catalog)
+    assert build_field("xyz", 30, out=str(catalog)).disk_path.is_relative_to(catalog)
 
 
 @pytest.mark.parametrize("form", ["cog", "zarr"])
@@ -586,7 +586,7 @@ def test_a_damaged_collection_is_refused_before_anything_is_computed(
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
 def test_a_damaged_item_is_written_anew_by_the_next_run(catalog: Path, content: str) -> None:
-    item = build(catalog).path.with_suffix(".json")
+    item = build(catalog).disk_path.with_suffix(".json")
     whole = json.loads(item.read_text())
     item.write_text(content)
     build(catalog)

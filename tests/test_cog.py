@@ -55,7 +55,7 @@ def values() -> npt.NDArray[np.float32]:
 @pytest.fixture(scope="module")
 def single(values: npt.NDArray[np.float32], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return one COG."""
-    return write_field(ArrayField(values), tmp_path_factory.mktemp("single") / "field.tif").path
+    return write_field(ArrayField(values), tmp_path_factory.mktemp("single") / "field.tif").disk_path
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def tiled(values: npt.NDArray[np.float32], tmp_path_factory: pytest.TempPathFact
     """Return the VRT of nine tiles of the same field, for which a memory of 128 x 128 pixels was enough."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cog, "BUDGET", 128 * 128 * DIM)
-        return write_field(ArrayField(values), tmp_path_factory.mktemp("tiled") / "field.tif").path
+        return write_field(ArrayField(values), tmp_path_factory.mktemp("tiled") / "field.tif").disk_path
 
 
 def decoded(dataset: Any, window: RasterioWindow | None = None, codes: Any = None) -> npt.NDArray[np.float64]:
@@ -98,7 +98,9 @@ def test_the_file_says_where_it_is_and_what_its_numbers_mean(single: Path) -> No
 
 @every_dtype
 def test_the_layout_is_what_a_reader_over_the_network_wants(tmp_path: Path, dtype: Dtype) -> None:
-    with rasterio.open(write_field(ArrayField(bumpy(2, 300, 140)), tmp_path / "field.tif", dtype=dtype).path) as found:
+    with rasterio.open(
+        write_field(ArrayField(bumpy(2, 300, 140)), tmp_path / "field.tif", dtype=dtype).disk_path
+    ) as found:
         structure = found.tags(ns="IMAGE_STRUCTURE")
         assert found.block_shapes == [(128, 128)] * 2
     assert {"LAYOUT": "COG", "COMPRESSION": "ZSTD", "INTERLEAVE": "TILE"}.items() <= structure.items()
@@ -115,12 +117,12 @@ def test_any_shape_is_a_valid_cog_with_the_overviews_it_needs(
     with write_field(ArrayField(values), tmp_path / "field.tif", dtype=dtype) as field:
         found = field.read()
     assert listing(tmp_path) == ["field.tif"]
-    assert cog_validate(field.path, strict=True) == (True, [], [])
-    with rasterio.open(field.path) as dataset:
+    assert cog_validate(field.disk_path, strict=True) == (True, [], [])
+    with rasterio.open(field.disk_path) as dataset:
         np.testing.assert_array_equal(found, decoded(dataset))
         assert len(dataset.overviews(1)) == len(overviews)
     for level, size in enumerate(overviews):
-        with rasterio.open(field.path, overview_level=level) as small:
+        with rasterio.open(field.disk_path, overview_level=level) as small:
             assert small.shape == size
 
 
@@ -146,7 +148,7 @@ def test_rioxarray_decodes_the_same_values(
     tmp_path: Path, values: npt.NDArray[np.float32], dim: int, dtype: Dtype
 ) -> None:
     field = write_field(ArrayField(values[:dim]), tmp_path / "field.tif", dtype=dtype)
-    array = rioxarray.open_rasterio(field.path, mask_and_scale=True)
+    array = rioxarray.open_rasterio(field.disk_path, mask_and_scale=True)
     assert isinstance(array, xr.DataArray)
     with array:
         np.testing.assert_array_equal(array, field.read())
@@ -162,7 +164,7 @@ def test_float32_is_stored_bit_for_bit(tmp_path: Path, values: npt.NDArray[np.fl
     with write_field(ArrayField(odd), tmp_path / "field.tif", dtype="float32") as field:
         assert field.read().view(np.uint32).tolist() == odd.view(np.uint32).tolist()
         assert field.saturated == 0
-    with rasterio.open(field.path) as dataset:
+    with rasterio.open(field.disk_path) as dataset:
         assert np.isnan(dataset.nodatavals).all()
         assert (dataset.scales, dataset.offsets) == ((1,) * DIM, (0,) * DIM)
         assert dataset.read().view(np.uint32).tolist() == odd.view(np.uint32).tolist()
@@ -176,7 +178,7 @@ def test_an_overview_is_the_mean_worked_out_by_hand(tmp_path: Path) -> None:
     values[0, :2, -1] = 10, 12
     values[0, -1, :2] = 20, 22
     values[0, -1, -1] = 99
-    path = write_field(ArrayField(values), tmp_path / "field.tif").path
+    path = write_field(ArrayField(values), tmp_path / "field.tif").disk_path
     with rasterio.open(path) as full, rasterio.open(path, overview_level=0) as small:
         assert (full.scales, full.offsets) == ((1,), (0,))
         means = small.read(1)
@@ -194,7 +196,7 @@ def test_each_overview_is_the_mean_of_the_level_below(
 ) -> None:
     values = values.copy()
     values[:, np.random.default_rng(3).random((HEIGHT, WIDTH)) < 0.3] = np.nan
-    path = write_field(ArrayField(values), tmp_path / "field.tif", dtype=dtype).path
+    path = write_field(ArrayField(values), tmp_path / "field.tif", dtype=dtype).disk_path
     levels = []
     with rasterio.open(path) as full:
         levels.append(decoded(full))
@@ -214,7 +216,7 @@ def test_each_overview_is_the_mean_of_the_level_below(
 def test_a_small_picture_is_made_from_an_overview_and_keeps_the_hole(tmp_path: Path, dtype: Dtype) -> None:
     values = np.random.default_rng(1).uniform(size=(1, 256, 256)).astype(np.float32)
     values[:, :64, :64] = np.nan
-    path = write_field(ArrayField(values), tmp_path / "field.tif", dtype=dtype).path
+    path = write_field(ArrayField(values), tmp_path / "field.tif", dtype=dtype).disk_path
     with rasterio.open(path) as full, rasterio.open(path, overview_level=0) as small:
         np.testing.assert_array_equal(full.read(out_shape=(128, 128)), small.read())
         assert not full.read_masks(1, out_shape=(128, 128))[:32, :32].any()
@@ -226,11 +228,11 @@ def test_a_coarser_level_is_read_as_gdal_reads_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: Dtype, budget: int
 ) -> None:
     values = bumpy(DIM, 421, 530)
-    single = write_field(ArrayField(values), tmp_path / "single.tif", dtype=dtype).path
+    single = write_field(ArrayField(values), tmp_path / "single.tif", dtype=dtype).disk_path
     monkeypatch.setattr(cog, "BUDGET", budget * np.dtype(dtype).itemsize)
     window = Window(100, 37, 165, 174)
     with write_field(ArrayField(values), tmp_path / "field.tif", dtype=dtype) as field, rasterio.open(single) as full:
-        levels = {2: (211, 265)} if field.path.suffix == ".vrt" else {2: (211, 265), 4: (106, 133), 8: (53, 67)}
+        levels = {2: (211, 265)} if field.disk_path.suffix == ".vrt" else {2: (211, 265), 4: (106, 133), 8: (53, 67)}
         assert field.overviews == levels
         for factor, shape in levels.items():
             with rasterio.open(single, overview_level=factor.bit_length() - 2) as small:
@@ -267,7 +269,7 @@ def test_the_grid_comes_back_exactly(tmp_path: Path, west: float, res: float, wi
     values = np.random.default_rng(1).random((1, 100, width))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cog, "BUDGET", budget)
-        path = write_field(ArrayField(values, grid), tmp_path / "field.tif").path
+        path = write_field(ArrayField(values, grid), tmp_path / "field.tif").disk_path
     assert path.suffix == (".vrt" if budget < 2**29 else ".tif")
     assert open_field(path).grid == grid
     with rasterio.open(path) as dataset:
@@ -278,7 +280,7 @@ def test_a_field_across_the_antimeridian_runs_past_180(tmp_path: Path, make_fiel
     computed = make_field(0.5, (170, -10, -170, 10))
     with write_field(computed, tmp_path / "field.tif") as field:
         np.testing.assert_allclose(field.read(), computed.read(), rtol=0, atol=field.packing.max_error.max() * 1.001)
-    with rasterio.open(field.path) as dataset:
+    with rasterio.open(field.disk_path) as dataset:
         assert dataset.bounds == pytest.approx((170, -10, 190, 10))
         # x and y of the centre of a pixel at 179.75 E, 0.25 N and of its neighbour at 179.75 W.
         for col, lon in ((19, 179.75), (20, -179.75)):
@@ -290,7 +292,7 @@ def test_a_field_across_the_antimeridian_runs_past_180(tmp_path: Path, make_fiel
 
 def test_tiles_hold_the_same_values_as_one_file(single: Path, tiled: Path) -> None:
     with open_field(single) as one, open_field(tiled) as many:
-        assert many.path == tiled
+        assert many.disk_path == tiled
         assert tiled.suffix == ".vrt"
         np.testing.assert_array_equal(many.read(), one.read())
         assert many.saturated == one.saturated
@@ -325,7 +327,7 @@ def test_tiles_are_as_large_as_memory_allows_and_no_larger(tmp_path: Path, monke
     field = ArrayField(bumpy(2, 300, 300))
     for budget, side in ((2**19, 256), (2**19 - 1, 128)):
         monkeypatch.setattr(cog, "BUDGET", budget)
-        path = write_field(field, tmp_path / f"side{side}.tif", dtype="float32").path
+        path = write_field(field, tmp_path / f"side{side}.tif", dtype="float32").disk_path
         with rasterio.open(path.parent / f"side{side}.tiles" / "r000000c000000.tif") as tile:
             assert tile.shape == (side, side)
 
@@ -362,7 +364,7 @@ def test_tiles_can_be_moved_with_their_vrt(tiled: Path, single: Path, tmp_path: 
 @pytest.mark.parametrize("budget", [2**29, 256 * 256 * DIM])
 def test_threads_read_one_field_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: int) -> None:
     monkeypatch.setattr(cog, "BUDGET", budget)
-    path = write_field(ArrayField(bumpy(DIM, 600, 600)), tmp_path / "field.tif").path
+    path = write_field(ArrayField(bumpy(DIM, 600, 600)), tmp_path / "field.tif").disk_path
     windows = [Window(col, row, 60, 60) for row in range(0, 540, 35) for col in range(0, 540, 35)]
     # A cache of 1 MB: blocks are thrown out and decoded anew all the time, as in a large field.
     with rasterio.Env(GDAL_CACHEMAX=1), open_field(path) as field, ThreadPoolExecutor(8) as pool:
@@ -418,7 +420,7 @@ def test_a_pickled_field_opens_its_file_again(kind: str, request: pytest.Fixture
         whole = field.read()
     with pickle.loads(packet) as again:  # noqa: S301  our own bytes
         np.testing.assert_array_equal(again.read(), whole)
-        assert (again.path, again.grid, again.card) == (field.path, field.grid, field.card)
+        assert (again.disk_path, again.grid, again.card) == (field.disk_path, field.grid, field.card)
 
 
 def test_a_closed_field_reads_no_more(single: Path) -> None:

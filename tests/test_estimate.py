@@ -63,14 +63,16 @@ def test_the_size_is_about_that_of_the_raster(catalog: Path, form: str, dtype: s
     call = {"format": form, "dtype": dtype, "bounds": (-60, -60, 120, 60)}
     found = estimate(catalog, "sh-l10", 0.5, **call)
     field = build_field("sh-l10", 0.5, out=catalog, device="cpu", verify=False, **call)  # type: ignore[arg-type]
-    assert found.stored_bytes == pytest.approx(size(field.path), rel=0.35)
+    assert found.stored_bytes == pytest.approx(size(field.disk_path), rel=0.35)
     assert found.raw_bytes == 360 * 240 * 100 * np.dtype(dtype).itemsize
 
 
 def test_a_field_that_is_tried_as_a_whole_has_its_own_size(catalog: Path) -> None:
     found = estimate(catalog, res=5)
     assert found.sampled == 72 * 36
-    assert found.stored_bytes == pytest.approx(size(build_field("xyz", 5, out=catalog, device="cpu").path), rel=0.25)
+    assert found.stored_bytes == pytest.approx(
+        size(build_field("xyz", 5, out=catalog, device="cpu").disk_path), rel=0.25
+    )
 
 
 def test_grid_pieces_model_and_place_are_told(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,9 +89,9 @@ def test_a_path_or_its_text_or_its_folder_opens_the_field(
     folder.mkdir()
     written = write_field(ArrayField(values), folder / f"field{suffix}")
     (folder / "preview.png").write_bytes(b"")
-    for path in (written.path, str(written.path), folder, str(folder)):
+    for path in (written.disk_path, str(written.disk_path), folder, str(folder)):
         with open_field(path) as field:
-            assert field.path == folder / f"field{suffix}"
+            assert field.disk_path == folder / f"field{suffix}"
             assert field.format == {".tif": "cog", ".zarr": "zarr"}[suffix]
             np.testing.assert_array_equal(field.read(), written.read())
 
@@ -99,7 +99,7 @@ def test_a_path_or_its_text_or_its_folder_opens_the_field(
 def test_the_folder_of_a_tile_set_opens_its_vrt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cog, "BUDGET", 128 * 128)
     written = write_field(ArrayField(bumpy(1, 140, 150)), tmp_path / "field.tif")
-    assert open_field(tmp_path).path == written.path == tmp_path / "field.vrt"
+    assert open_field(tmp_path).disk_path == written.disk_path == tmp_path / "field.vrt"
 
 
 def test_a_path_that_is_not_there_is_refused(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_header_that_cannot_be_understood_is_refused(tmp_path: Path, suffix: s
 def test_a_header_with_an_entry_of_another_type_is_refused(
     tmp_path: Path, values: npt.NDArray[np.float32], suffix: str, entries: dict[str, Any]
 ) -> None:
-    path = write_field(ArrayField(values), tmp_path / f"field{suffix}").path
+    path = write_field(ArrayField(values), tmp_path / f"field{suffix}").disk_path
     if suffix == ".zarr":
         group = zarr.open_group(path, mode="r+")
         attributes: dict[str, Any] = dict(group.attrs)
@@ -194,7 +194,7 @@ def test_a_header_that_is_no_json_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("part", [0.0, 0.0005, 0.3, 0.999])
 def test_a_truncated_tiff_is_refused_when_it_is_opened_or_read(tmp_path: Path, part: float) -> None:
-    whole = write_field(ArrayField(bumpy(2, 300, 300)), tmp_path / "whole.tif").path.read_bytes()
+    whole = write_field(ArrayField(bumpy(2, 300, 300)), tmp_path / "whole.tif").disk_path.read_bytes()
     (tmp_path / "cut.tif").write_bytes(whole[: int(len(whole) * part)])
     with pytest.raises(FormatError, match=r"cut\.tif cannot be (opened|read)"):
         open_field(tmp_path / "cut.tif").read()
@@ -202,14 +202,14 @@ def test_a_truncated_tiff_is_refused_when_it_is_opened_or_read(tmp_path: Path, p
 
 def test_a_tile_that_is_missing_is_no_nodata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cog, "BUDGET", 128 * 128)
-    path = write_field(ArrayField(bumpy(1, 140, 150)), tmp_path / "field.tif").path
+    path = write_field(ArrayField(bumpy(1, 140, 150)), tmp_path / "field.tif").disk_path
     (tmp_path / "field.tiles" / "r000000c000128.tif").unlink()
     with pytest.raises(FormatError, match=r"field\.vrt cannot be (opened|read)"):
         open_field(path).read()
 
 
 def test_a_truncated_shard_is_refused_when_it_is_read(tmp_path: Path) -> None:
-    path = write_field(ArrayField(bumpy(2, 40, 50)), tmp_path / "field.zarr").path
+    path = write_field(ArrayField(bumpy(2, 40, 50)), tmp_path / "field.zarr").disk_path
     (shard,) = [found for found in (path / "embedding" / "c").rglob("*") if found.is_file()]
     shard.write_bytes(shard.read_bytes()[:50])
     with pytest.raises(FormatError, match=r"field\.zarr cannot be (opened|read)"):
@@ -217,7 +217,7 @@ def test_a_truncated_shard_is_refused_when_it_is_read(tmp_path: Path) -> None:
 
 
 def test_a_group_with_damaged_metadata_is_refused(tmp_path: Path) -> None:
-    path = write_field(ArrayField(bumpy(2, 40, 50)), tmp_path / "field.zarr").path
+    path = write_field(ArrayField(bumpy(2, 40, 50)), tmp_path / "field.zarr").disk_path
     (path / "zarr.json").write_text((path / "zarr.json").read_text()[:200])
     with pytest.raises(FormatError, match=r"field\.zarr cannot be opened.*not a whole one"):
         open_field(path)
@@ -350,7 +350,7 @@ def test_saturated_values_are_counted_once_and_kept(tmp_path: Path, monkeypatch:
     path = tmp_path / ("field.zarr" if kind == "zarr" else "field.tif")
     with write_field(Sampled(values), path) as field:
         assert field.saturated == len(spikes)
-        assert open_field(field.path).saturated == len(spikes)
+        assert open_field(field.disk_path).saturated == len(spikes)
 
 
 @pytest.mark.parametrize("kind", ["one file", "tiles", "zarr"])
@@ -410,7 +410,7 @@ def test_a_field_opened_by_a_relative_path_outlives_a_change_of_folder(
     np.testing.assert_array_equal(pickle.loads(sent).read(), values)  # noqa: S301
     with ThreadPoolExecutor(1) as pool:
         np.testing.assert_array_equal(pool.submit(field.read).result(), values)
-    assert str(field.path).startswith("field.")
+    assert str(field.disk_path).startswith("field.")
 
 
 def copied(path: Path, **changes: Any) -> Path:
@@ -439,13 +439,13 @@ def copied(path: Path, **changes: Any) -> Path:
 def test_a_copy_that_is_reprojected_stretched_or_of_fewer_bands_is_refused(
     tmp_path: Path, values: npt.NDArray[np.float32], changes: dict[str, Any], message: str
 ) -> None:
-    path = write_field(ArrayField(values), tmp_path / "field.tif").path
+    path = write_field(ArrayField(values), tmp_path / "field.tif").disk_path
     with pytest.raises(FormatError, match=rf"copy\.tif is no field any more: .*{message}"):
         open_field(copied(path, **changes))
 
 
 def test_a_part_that_another_program_cut_out_is_a_field(tmp_path: Path, values: npt.NDArray[np.float32]) -> None:
-    path = write_field(ArrayField(values), tmp_path / "field.tif").path
+    path = write_field(ArrayField(values), tmp_path / "field.tif").disk_path
     with rasterio.open(path) as source:
         scales, offsets = source.scales, source.offsets
     part = copied(path, transform=Affine(0.1, 0, 20, 0, -0.1, 5))

@@ -53,7 +53,7 @@ def values() -> npt.NDArray[np.float32]:
 @pytest.fixture(scope="module")
 def stored(values: npt.NDArray[np.float32], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a group of uint8."""
-    return write_field(ArrayField(values), tmp_path_factory.mktemp("stored") / "field.zarr").path
+    return write_field(ArrayField(values), tmp_path_factory.mktemp("stored") / "field.zarr").disk_path
 
 
 def array_of(path: Path, name: str = "embedding") -> zarr.Array[Any]:
@@ -91,9 +91,9 @@ def test_any_shape_comes_back_whole(
         found = field.read()
     np.testing.assert_array_equal(np.isnan(found), np.isnan(values))
     assert np.nanmax(abs(found - values)) <= field.packing.max_error.max() * 1.001
-    assert array_of(field.path).shape == (2, *shape)
-    assert array_of(field.path).shards == (2, *shard)
-    with xr.open_zarr(field.path) as ds:
+    assert array_of(field.disk_path).shape == (2, *shape)
+    assert array_of(field.disk_path).shards == (2, *shard)
+    with xr.open_zarr(field.disk_path) as ds:
         np.testing.assert_array_equal(ds.embedding * ds.scale + ds.offset, found)
 
 
@@ -136,7 +136,7 @@ def test_arrays_are_laid_out_for_points_and_for_few_files(stored: Path) -> None:
 
 def test_codecs_are_those_of_the_zarr_specification(tmp_path: Path, stored: Path) -> None:
     known = {"bytes", "zstd", "blosc", "crc32c"}
-    floats = write_field(ArrayField(bumpy(1, 40, 40)), tmp_path / "field.zarr", dtype="float32").path
+    floats = write_field(ArrayField(bumpy(1, 40, 40)), tmp_path / "field.zarr", dtype="float32").disk_path
     for path in (stored, floats):
         text = json.loads((path / "embedding" / "zarr.json").read_text())
         (sharding,) = text["codecs"]
@@ -153,8 +153,8 @@ def test_float32_is_stored_bit_for_bit(tmp_path: Path, values: npt.NDArray[np.fl
     odd[:, 128:160, 0:32], odd[:, 128:160, 32:64], odd[:, 128:160, 64:96] = np.nan, 0.0, -0.0
     with write_field(ArrayField(odd), tmp_path / "field.zarr", dtype="float32") as field:
         assert field.read().view(np.uint32).tolist() == odd.view(np.uint32).tolist()
-    assert np.isnan(array_of(field.path).fill_value)
-    with xr.open_zarr(field.path) as ds:
+    assert np.isnan(array_of(field.disk_path).fill_value)
+    with xr.open_zarr(field.disk_path) as ds:
         np.testing.assert_array_equal(ds.embedding, odd)
         np.testing.assert_array_equal(ds.embedding * ds.scale + ds.offset, odd)
 
@@ -190,7 +190,7 @@ def test_attributes_follow_the_conventions(stored: Path) -> None:
 
 
 def test_a_field_around_the_world_says_so(tmp_path: Path, make_field: Callable[..., EncodedField]) -> None:
-    path = write_field(make_field(res=10), tmp_path / "field.zarr").path
+    path = write_field(make_field(res=10), tmp_path / "field.zarr").disk_path
     assert attributes_of(path)["geoemb:spatial_layout"] == "global"
 
 
@@ -198,11 +198,11 @@ def test_a_field_around_the_world_says_so(tmp_path: Path, make_field: Callable[.
 def test_the_grid_comes_back_exactly(tmp_path: Path, west: float, res: float, width: int) -> None:
     grid = Grid(west=west, north=20.1, res=res, width=width, height=9)
     values = np.random.default_rng(1).random((1, 9, width))
-    assert open_field(write_field(ArrayField(values, grid), tmp_path / "field.zarr").path).grid == grid
+    assert open_field(write_field(ArrayField(values, grid), tmp_path / "field.zarr").disk_path).grid == grid
 
 
 def test_a_field_across_the_antimeridian_runs_past_180(tmp_path: Path, make_field: Callable[..., EncodedField]) -> None:
-    path = write_field(make_field(0.5, (170, -10, -170, 10)), tmp_path / "field.zarr").path
+    path = write_field(make_field(0.5, (170, -10, -170, 10)), tmp_path / "field.zarr").disk_path
     with xr.open_zarr(path) as ds:
         assert (ds.x.values[0], ds.x.values[-1]) == (170.25, 189.75)
         pixel = (ds.embedding * ds.scale + ds.offset).sel(x=180.25, y=0.25)
@@ -221,7 +221,7 @@ def test_a_window_is_that_part_of_the_whole(stored: Path, corner: tuple[int, int
 @pytest.mark.parametrize("layout", ["sharded", "flat"])
 @every_dtype
 def test_a_coarser_level_is_read_as_zarr_reads_it(tmp_path: Path, dtype: Dtype, layout: geozarr.Layout) -> None:
-    path = write_field(ArrayField(bumpy(DIM, 530, 301)), tmp_path / "field.zarr", dtype=dtype, layout=layout).path
+    path = write_field(ArrayField(bumpy(DIM, 530, 301)), tmp_path / "field.zarr", dtype=dtype, layout=layout).disk_path
     window = Window(7, 200, 140, 65)
     with open_field(path) as field:
         assert field.overviews == {2: (265, 151), 4: (133, 76)}
@@ -238,7 +238,7 @@ def test_a_coarser_level_is_read_as_zarr_reads_it(tmp_path: Path, dtype: Dtype, 
 @pytest.mark.filterwarnings("ignore:Consolidated metadata")
 @pytest.mark.parametrize("change", ["gone", "of another size"])
 def test_a_coarser_level_that_is_not_this_fields_is_not_read(tmp_path: Path, change: str) -> None:
-    path = write_field(ArrayField(bumpy(DIM, 530, 301)), tmp_path / "field.zarr").path
+    path = write_field(ArrayField(bumpy(DIM, 530, 301)), tmp_path / "field.zarr").disk_path
     shutil.rmtree(path / "1")
     if change == "of another size":
         shutil.copytree(path / "2", path / "1")
@@ -265,7 +265,7 @@ def test_a_pickled_field_opens_its_group_again(stored: Path) -> None:
     with open_field(stored) as field:
         again = pickle.loads(pickle.dumps(field))  # noqa: S301  our own bytes
         np.testing.assert_array_equal(again.read(), field.read())
-        assert (again.path, again.grid, again.card) == (field.path, field.grid, field.card)
+        assert (again.disk_path, again.grid, again.card) == (field.disk_path, field.grid, field.card)
 
 
 def test_a_group_can_be_moved(stored: Path, tmp_path: Path) -> None:

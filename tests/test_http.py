@@ -120,7 +120,7 @@ def serve(body: bytes) -> Iterator[tuple[str, Counter[str]]]:
 @pytest.fixture(scope="module")
 def cog(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a COG of real size."""
-    return write_field(Waves(), tmp_path_factory.mktemp("cog") / "field.tif").path
+    return write_field(Waves(), tmp_path_factory.mktemp("cog") / "field.tif").disk_path
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +195,7 @@ def counted(tmp_path: Path) -> Callable[..., Counted]:
     """A maker of counted stores of a field in a layout."""
 
     def make(**options: Any) -> Counted:
-        path = write_field(ArrayField(bumpy(12, 600, 700)), tmp_path / "field.zarr", **options).path
+        path = write_field(ArrayField(bumpy(12, 600, 700)), tmp_path / "field.zarr", **options).disk_path
         return Counted(path)
 
     return make

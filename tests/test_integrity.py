@@ -38,7 +38,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             patch.setattr("embedfield.formats.cog.BUDGET", 3 * 128 * 128 if form == "tiles" else 2**29)
             call = {"res": 10, "verify": False, **asked}
             with build_field("xyz", out=out / form, device="cpu", **call) as field:
-                folders[form] = field.path.parent
+                folders[form] = field.disk_path.parent
     return folders
 
 

@@ -81,9 +81,9 @@ def test_a_build_tells_its_precision_and_what_it_costs(tmp_path: Path) -> None:
     with build_field("satclip-l10", 10, out=tmp_path / "out", device="cpu", **files) as stored:
         assert stored.provenance["precision"] == "float32"
         assert 0 < stored.provenance["precision_error"] < 1e-5
-        folder = stored.path.parent
+        folder = stored.disk_path.parent
     again = build_field("satclip-l10", 10, out=tmp_path / "out", device="cpu", precision="float32", **files)
-    assert again.path.parent == folder
+    assert again.disk_path.parent == folder
     again.close()
 
 
@@ -132,7 +132,7 @@ def test_a_field_of_a_gpu_is_verified_without_one(tmp_path: Path, monkeypatch: p
     field = build_field("sinr", 10, out=tmp_path / "out", precision="tf32", verify=False, device="cpu", **files)
     field.close()
     monkeypatch.undo()
-    with open_field(field.path) as stored:
+    with open_field(field.disk_path) as stored:
         assert stored.provenance["precision"] == "tf32"
         certificate = ef.verify_field(stored, weights=files["weights"], device="cpu", places=64)
     assert evaluator.precision == "float32"

@@ -224,11 +224,12 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ("flat", ".zarr", "flat"),
     ]
     paths = {
-        name: write_field(field, folder / name / f"field{suffix}", layout=layout).path for name, suffix, layout in forms
+        name: write_field(field, folder / name / f"field{suffix}", layout=layout).disk_path
+        for name, suffix, layout in forms
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cog, "BUDGET", 512 * 512 * 4)
-        paths["tiles"] = write_field(field, folder / "tiles" / "field.tif").path
+        paths["tiles"] = write_field(field, folder / "tiles" / "field.tif").disk_path
     with rasterio.open(paths["cog"]) as source:
         paths["foreign"] = folder / "foreign.tif"
         rasterio.shutil.copy(source, paths["foreign"], driver="GTiff")

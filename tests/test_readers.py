@@ -62,7 +62,7 @@ def written(values: npt.NDArray[np.float32], tmp_path_factory: pytest.TempPathFa
         if key not in made:
             path = tmp_path_factory.mktemp("field") / f"field{suffix}"
             with write_field(ArrayField(values), path, dtype=dtype, layout=layout) as field:
-                made[key] = field.path
+                made[key] = field.disk_path
         return made[key]
 
     return write
@@ -242,7 +242,7 @@ def test_gdal_finds_a_projected_field_on_the_globe(crs: str, kind: str, tmp_path
         patch.setattr(cog, "BUDGET", 128 * 128 if kind == "tiles" else 2**29)
         path = tmp_path / ("field.zarr" if kind == "flat" else "field.tif")
         layout: Layout = "flat" if kind == "flat" else "sharded"
-        path = write_field(ArrayField(bumpy(1, 150, 200), grid), path, layout=layout).path
+        path = write_field(ArrayField(bumpy(1, 150, 200), grid), path, layout=layout).disk_path
     told = path.with_name("field.zarr.vrt") if kind == "flat" else path
     done = subprocess.run([program, "-json", told], check=True, capture_output=True, text=True)
     corners = np.array(json.loads(done.stdout)["wgs84Extent"]["coordinates"][0])
@@ -322,7 +322,7 @@ def test_multiscales_say_where_the_levels_are(layout: Layout, written: Callable[
 
 
 def test_a_field_of_one_shard_has_no_coarser_levels(tmp_path: Path) -> None:
-    path = write_field(ArrayField(bumpy(2, 256, 200)), tmp_path / "field.zarr").path
+    path = write_field(ArrayField(bumpy(2, 256, 200)), tmp_path / "field.zarr").disk_path
     assert "multiscales" not in json.loads((path / "zarr.json").read_text())["attributes"]
     assert not (path / "1").exists()
 

@@ -32,7 +32,7 @@ SHAPES = [(1, 1), (32, 33), (256, 256), (300, 100), (321, 530)]
 def test_files_are_those_of_zarr_python(tmp_path: Path, shape: tuple[int, int], dtype: Dtype, layout: Layout) -> None:
     values = np.random.default_rng(1).uniform(size=(2, *shape)).astype(np.float32)
     values[:, 1:4, 2:9] = np.nan
-    path = write_field(ArrayField(values), tmp_path / "field.zarr", dtype=dtype, layout=layout).path
+    path = write_field(ArrayField(values), tmp_path / "field.zarr", dtype=dtype, layout=layout).disk_path
     array = zarr.open_array(path / "embedding", mode="r")
     codes = np.asarray(array[:])
     other = zarr.create_array(

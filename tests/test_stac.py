@@ -62,7 +62,7 @@ def build(out: Path, name: str = PLAIN, **kwargs: Any) -> Path:
     """Build one of the fields in `CALLS` and return its item's path."""
     call: dict[str, Any] = {"model": "xyz", "res": 10, "device": "cpu"} | CALLS[name] | kwargs
     with build_field(out=out, **call) as field:
-        return field.path.parent / f"{field.path.parent.name}.json"
+        return field.disk_path.parent / f"{field.disk_path.parent.name}.json"
 
 
 @dataclass(frozen=True)
@@ -336,7 +336,7 @@ def test_an_outline_elsewhere_is_one_valid_polygon_as_wide_as_the_bbox(built: Bu
 
 def test_a_field_around_the_world_from_greenwich_is_as_wide_as_the_world(catalog: Path) -> None:
     with build_field("xyz", 10, bounds=(0, -90, 360, 90), device="cpu", out=catalog) as field:
-        item = read(field.path.parent / f"{field.path.parent.name}.json")
+        item = read(field.disk_path.parent / f"{field.disk_path.parent.name}.json")
     validate(item)
     assert item["bbox"] == [-180, -90, 180, 90]
     assert shapely.geometry.shape(item["geometry"]).area == 360 * 180
@@ -375,7 +375,8 @@ def test_the_extent_of_a_collection_is_the_union_of_its_items(catalog: Path) -> 
     stamps = []
     for bounds in ((0, 0, 40, 40), (-60, -20, -20, 0), (10, 10, 20, 20)):
         with build_field("xyz", 10, bounds=bounds, device="cpu", out=catalog) as field:
-            stamps.append(read(field.path.parent / f"{field.path.parent.name}.json")["properties"]["datetime"])
+            folder = field.disk_path.parent
+            stamps.append(read(folder / f"{folder.name}.json")["properties"]["datetime"])
     assert extent(catalog)["spatial"]["bbox"] == [[-60, -20, 40, 40]]
     assert extent(catalog)["temporal"]["interval"] == [[min(stamps), max(stamps)]]
 
@@ -453,7 +454,7 @@ def write_fields(root: Path, make_field: Callable[..., EncodedField], count: int
         folder.mkdir(parents=True)
         bounds = (10 * number, 0, 10 * number + 10, 10)
         with write_field(make_field(bounds=bounds), folder / f"field-{number}.tif") as field:
-            paths.append(field.path)
+            paths.append(field.disk_path)
     return paths
 
 
@@ -550,7 +551,7 @@ def test_a_model_without_doi_and_stated_licence_makes_a_valid_entry(tmp_path: Pa
     field = build_field(
         "gps2vec-tag", 2, bounds=(102, 0, 108, 8), weights=weights, out=tmp_path / "catalog", device="cpu"
     )
-    assert validate(read(field.path.with_suffix(".json")))[1:] == EXTENSIONS
+    assert validate(read(field.disk_path.with_suffix(".json")))[1:] == EXTENSIONS
     collection = read(tmp_path / "catalog" / "gps2vec-tag" / "collection.json")
     assert validate(collection)
     assert collection["license"] == "other"
@@ -569,10 +570,10 @@ def test_digests_are_those_that_stand_beside_the_field_so_that_later_damage_is_f
     path = build(catalog)
     path.unlink()
     with open_field(path.parent) as field:
-        field.path.write_bytes(field.path.read_bytes() + b"more")
+        field.disk_path.write_bytes(field.disk_path.read_bytes() + b"more")
         item = add_to_catalog(catalog, field)
         told = item.assets["embeddings"].extra_fields["file:checksum"]
-        assert told.removeprefix("1220") == listed(path.parent)[field.path.name]
+        assert told.removeprefix("1220") == listed(path.parent)[field.disk_path.name]
     assert any("is damaged" in fault for fault in check_sums(path.parent))
 
 
@@ -582,7 +583,7 @@ def test_a_field_without_a_list_of_digests_is_hashed_for_its_item(
     folder = tmp_path / "catalog" / "xyz" / "plain"
     with write_field(make_field(), folder / "plain.tif") as field:
         item = add_to_catalog(tmp_path / "catalog", field)
-        digest = hashlib.sha256(field.path.read_bytes()).hexdigest()
+        digest = hashlib.sha256(field.disk_path.read_bytes()).hexdigest()
     assert item.assets["embeddings"].extra_fields["file:checksum"] == f"1220{digest}"
 
 

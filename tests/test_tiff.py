@@ -49,7 +49,7 @@ def test_without_compression_it_is_the_file_that_gdal_writes(
     monkeypatch.setattr(tiff, "OPTIONS", {**tiff.OPTIONS, "COMPRESS": "NONE", "PREDICTOR": "NO"})
     monkeypatch.setattr(tiff, "_predicted", blocks_of)
     monkeypatch.setattr(zstd, "compress", lambda block, _: block.tobytes())
-    path = write_field(ArrayField(bumpy(*shape)), tmp_path / "field.tif", dtype=dtype).path
+    path = write_field(ArrayField(bumpy(*shape)), tmp_path / "field.tif", dtype=dtype).disk_path
     own, other = path.read_bytes(), copied_by_gdal(path)
     assert len(own) == len(other)
     start, tags = tiff._directory(own)
@@ -71,7 +71,7 @@ def blocks_of(codes: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "float16", "float32"])
 def test_gdal_tells_of_it_what_it_tells_of_its_own(tmp_path: Path, dtype: Dtype) -> None:
-    path = write_field(ArrayField(bumpy(3, 300, 257)), tmp_path / "field.tif", dtype=dtype).path
+    path = write_field(ArrayField(bumpy(3, 300, 257)), tmp_path / "field.tif", dtype=dtype).disk_path
     copied_by_gdal(path)
     assert told(path) == told(tmp_path / "gdal.tif")
     for level in (None, 0, 1):
@@ -112,7 +112,7 @@ def test_blocks_stand_between_their_size_and_their_last_bytes() -> None:
 def test_a_raster_may_be_wider_than_sixteen_bits_tell(tmp_path: Path, width: int) -> None:
     grid = Grid(west=0.0, north=1.0, res=0.001, width=width, height=1)
     values = np.random.default_rng(1).uniform(size=(1, 1, width))
-    path = write_field(ArrayField(values, grid), tmp_path / "field.tif").path
+    path = write_field(ArrayField(values, grid), tmp_path / "field.tif").disk_path
     assert cog_validate(path, strict=True)[0]
     with rasterio.open(path) as whole, rasterio.open(path, overview_level=0) as half:
         assert whole.shape == (1, width)

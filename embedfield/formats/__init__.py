@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from embedfield.errors import FormatError, OutputExistsError
 from embedfield.formats import cog, geozarr
+from embedfield.formats.address import Address, place_of
 from embedfield.formats.cog import CogField, write_cog
 from embedfield.formats.geozarr import Layout, ZarrField, write_zarr
+from embedfield.formats.item import raster_of
 from embedfield.formats.journal import Journal, Work
 from embedfield.formats.packing import Dtype, Packing
 from embedfield.formats.stored import REDUCTION
@@ -33,6 +35,8 @@ OPENERS: dict[str, type[CogField | ZarrField]] = {
 }
 WRITERS = {".tif": write_cog, ".tiff": write_cog, ".zarr": write_zarr}
 SUFFIXES = {"cog": ".tif", "zarr": ".zarr"}
+# Of a STAC item.
+ITEM = ".json"
 
 
 class Units(NamedTuple):
@@ -82,24 +86,72 @@ def peak_memory(
 
 
 def open_field(path: str | Path) -> StoredField:
-    """Open a stored field.
+    """Open a stored field, on this disk or on a network.
+
+    A field at an address (``https://``, ``http://``, ``s3://``, ``gs://`` or ``az://``) is read in place: a point
+    costs a request or two. What may not be read by everybody is read with the credentials that the environment has.
 
     Args:
-        path: A raster (``.tif``, ``.vrt``, ``.zarr``), or the folder of a field.
+        path: A raster (``.tif``, ``.vrt``, ``.zarr``), the STAC item (``.json``) of a field, or the folder of a
+            field. At an address a folder's item has the folder's name, as `embedfield build` gives it.
 
     Raises:
-        FormatError: If there is nothing, or it is no field of embedfield.
+        FormatError: If there is nothing, it cannot be reached or read, or it is no field of embedfield.
     """
-    path = Path(path)
+    place = place_of(path)
+    raster = _raster_at(place) if isinstance(place, Address) else _raster_on_disk(place)
+    return OPENERS[raster.suffix](raster if isinstance(raster, Path) else str(raster))
+
+
+def _raster_on_disk(path: Path) -> Path | Address:
+    """Return where the raster of a field is, by a path.
+
+    Raises:
+        FormatError: If there is none.
+    """
+    _check_there(path)
+    if path.is_dir() and path.suffix not in OPENERS:
+        return raster_in(path)
+    if path.suffix != ITEM:
+        return _known(path)
+    raster = _known(raster_of(path))
+    if isinstance(raster, Path):
+        _check_there(raster)
+    return raster
+
+
+def _check_there(path: Path) -> None:
+    """Refuse a path where there is nothing.
+
+    Raises:
+        FormatError: If it is so.
+    """
     if not path.exists():
         raise FormatError(f"{path} does not exist. Give a .tif, .vrt or .zarr, or the folder of a field.")
-    if path.is_dir() and path.suffix not in OPENERS:
-        return open_field(raster_in(path))
-    if path.suffix not in OPENERS:
-        raise FormatError(
-            f"{path} is of no format known here. Give one of: {', '.join(OPENERS)}, or the folder of a field."
-        )
-    return OPENERS[path.suffix](path)
+
+
+def _raster_at(address: Address) -> Path | Address:
+    """Return where the raster of a field is, by an address; whether it is there shows when it is opened.
+
+    Raises:
+        FormatError: If that cannot be found out.
+    """
+    if address.suffix in OPENERS:
+        return address
+    return _known(raster_of(address if address.suffix == ITEM else address.inside(f"{address.name}{ITEM}")))
+
+
+def _known(raster: Path | Address) -> Path | Address:
+    """Return a raster of a format that is known here.
+
+    Raises:
+        FormatError: If it is of another.
+    """
+    if raster.suffix in OPENERS:
+        return raster
+    raise FormatError(
+        f"{raster} is of no format known here. Give one of: {', '.join(OPENERS)}, or the folder of a field."
+    )
 
 
 def raster_in(folder: Path) -> Path:

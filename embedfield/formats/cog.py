@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import astuple
 from itertools import chain
 from pathlib import Path
@@ -16,6 +16,7 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
 from embedfield.errors import FormatError
+from embedfield.formats.address import Address
 from embedfield.formats.crew import Crew, Part
 from embedfield.formats.packing import STRIP, strip_rows
 from embedfield.formats.pyramid import Pyramid
@@ -48,6 +49,8 @@ BUDGET = 512 * 2**20
 TILE_BUDGET = BUDGET // 2
 # Megabytes that GDAL may keep of blocks, which otherwise is a twentieth of all memory.
 CACHE = 64
+# What this process has opened on a network. GDAL remembers such files, and which were not there, as long as it runs.
+KNOWN: set[str] = set()
 
 
 class CogField(StoredField):
@@ -56,27 +59,59 @@ class CogField(StoredField):
     format = "cog"
     blocksize = BLOCKSIZE
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str | Path) -> None:
         """Open a field.
+
+        Args:
+            path: A path, or an address on a network.
 
         Raises:
             FormatError: If GDAL cannot open it, or it is no field of embedfield.
         """
-        self.path = Path(path)
         # GDAL opens a file again for each thread, and those of a VRT when they are read.
-        self._file = self.path.absolute()
+        self._take_place(path)
         self._levels: dict[int, rasterio.DatasetReader] = {}
         try:
-            with warnings.catch_warnings():
+            with self._env(), warnings.catch_warnings():
                 # A file that is not ours or not whole is refused below.
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                self._dataset = rasterio.open(self._file, thread_safe=True)
+                self._forget()
+                self._dataset = rasterio.open(self._gdal_name, thread_safe=True)
         except RasterioIOError as error:
-            raise FormatError(f"{path} cannot be opened: {error}. It is no raster, or not a whole one.") from error
+            self._check_reach()
+            reason = f": {error}" if isinstance(self._file, Path) else ""
+            raise FormatError(f"{self.path} cannot be opened{reason}. It is no raster, or not a whole one.") from error
         with ExitStack() as undo:
             undo.callback(self._dataset.close)
             self._take_dataset(self._dataset)
             undo.pop_all()
+
+    @property
+    def _gdal_name(self) -> Path | str:
+        return self._file.gdal_name if isinstance(self._file, Address) else self._file
+
+    def _forget(self) -> None:
+        """Have GDAL forget what it knows of a file on a network: another may be in its place since, or one at last."""
+        if not isinstance(self._gdal_name, str):
+            return
+        if self._gdal_name in KNOWN:
+            with rasterio.Env(CPL_VSIL_CURL_NON_CACHED=self._gdal_name), suppress(RasterioIOError):
+                rasterio.open(self._gdal_name).close()
+        KNOWN.add(self._gdal_name)
+
+    def _env(self) -> rasterio.Env:
+        """Return the configuration under which GDAL opens and reads the file."""
+        settings = self._file.gdal_settings if isinstance(self._file, Address) else {}
+        return rasterio.Env(GDAL_CACHEMAX=CACHE, **settings)
+
+    def _check_reach(self) -> None:
+        """Find out whether it was the network that failed: what GDAL says of that is of many kinds, and none plain.
+
+        Raises:
+            FormatError: If it was.
+        """
+        if isinstance(self._file, Address):
+            self._file.check()
 
     def _take_dataset(self, dataset: rasterio.DatasetReader) -> None:
         """Set what the file says of itself.
@@ -124,7 +159,7 @@ class CogField(StoredField):
         """Return a coarser level of the file as GDAL opens it, which takes as long as it takes to open the file."""
         if factor not in self._levels:
             number = self._dataset.overviews(1).index(factor)
-            self._levels[factor] = rasterio.open(self._file, overview_level=number, thread_safe=True)
+            self._levels[factor] = rasterio.open(self._gdal_name, overview_level=number, thread_safe=True)
         return self._levels[factor]
 
     @contextmanager
@@ -135,11 +170,12 @@ class CogField(StoredField):
             FormatError: If there is one.
         """
         try:
-            with rasterio.Env(GDAL_CACHEMAX=CACHE):
+            with self._env():
                 yield
         except RasterioIOError as error:
             if self._dataset.closed:
                 raise FormatError(f"{self.path} is closed. Open it again.") from error
+            self._check_reach()
             raise FormatError(f"{self.path} cannot be read: it is damaged or cut short. Build it again.") from error
 
     def close(self) -> None:

@@ -17,9 +17,10 @@ from affine import Affine
 from pyproj import CRS
 from zarr.codecs import BloscCodec, ZstdCodec
 from zarr.errors import ZarrUserWarning
-from zarr.storage import LocalStore
+from zarr.storage import LocalStore, ObjectStore
 
 from embedfield.errors import FormatError
+from embedfield.formats.address import answering
 from embedfield.formats.crew import Crew
 from embedfield.formats.packing import LEVELS, STRIP
 from embedfield.formats.shards import Chunking, Shards, shards_across
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from embedfield.field import Field
+    from embedfield.formats.address import Address
     from embedfield.formats.journal import Work
     from embedfield.formats.packing import Dtype, Packing
     from embedfield.grid import Grid, Window
@@ -58,24 +60,27 @@ class ZarrField(StoredField):
     format = "zarr"
     blocksize = CHUNK
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str | Path) -> None:
         """Open a field.
+
+        Args:
+            path: A path, or an address on a network.
 
         Raises:
             FormatError: If it is no Zarr group, or no field of embedfield.
         """
-        self.path = Path(path)
         # A chunk that is not where it is looked for reads as nodata.
-        self._file = self.path.absolute()
-        with refused(self.path, "cannot be opened: it is no Zarr v3 group, or not a whole one"):
-            group = zarr.open_group(LocalStore(self._file, read_only=True), mode="r", zarr_format=3)
+        self._take_place(path)
+        fault = "cannot be opened: it is no Zarr v3 group, or not a whole one"
+        with refused(self.path, fault), answering(self._file):
+            group = zarr.open_group(_store(self._file), mode="r", zarr_format=3)
             attributes: dict[str, Any] = dict(group.attrs)
         if HEADER not in attributes:
             raise FormatError(
                 f"{path} is no field of embedfield: it has no '{HEADER}' header. Make one with 'embedfield build'."
             )
         self._take_header(attributes[HEADER])
-        with refused(self.path, "has metadata that cannot be read"):
+        with refused(self.path, "has metadata that cannot be read"), answering(self._file):
             self._take_group(group, attributes)
 
     def _take_group(self, group: zarr.Group, attributes: dict[str, Any]) -> None:
@@ -84,7 +89,7 @@ class ZarrField(StoredField):
         Raises:
             FormatError: If it is no whole field.
         """
-        self._group, self._embedding = group, _array(group, "embedding")
+        self._group, self._embedding = group, _array(self.path, group, "embedding")
         bands, *shape = self._embedding.shape
         check_bands(self.path, bands, self.dim)
         if attributes["spatial:shape"] != shape:
@@ -96,7 +101,7 @@ class ZarrField(StoredField):
         self.grid = grid_of(
             self.path, Affine(*attributes["spatial:transform"]), (height, width), attributes["proj:code"], self._crs
         )
-        scale, offset = (np.asarray(_array(group, name, (bands,))[:]) for name in ("scale", "offset"))
+        scale, offset = (np.asarray(_array(self.path, group, name, (bands,))[:]) for name in ("scale", "offset"))
         self.packing = packing_of(self.path, self._embedding.dtype.name, scale, offset)
 
     def _factors(self) -> list[int]:
@@ -106,7 +111,7 @@ class ZarrField(StoredField):
     def _coarser(self) -> dict[int, zarr.Array[Any]]:
         """The arrays of the coarser levels, by how many pixels a side one of theirs stands for; none that differ."""
         found: dict[int, zarr.Array[Any]] = {}
-        with refused(self.path, "has metadata that cannot be read"):
+        with refused(self.path, "has metadata that cannot be read"), answering(self._file):
             for number in count(1):
                 factor, array = 2**number, self._group.get(f"{number}/embedding")
                 shape = self.dim, -(-self.grid.height // factor), -(-self.grid.width // factor)
@@ -118,7 +123,10 @@ class ZarrField(StoredField):
     def _codes(self, window: Window, overview: int | None = None) -> npt.NDArray[Any]:
         array = self._coarser[overview] if overview else self._embedding
         try:
-            return np.asarray(array[:, window.rows, window.cols])
+            with answering(self._file):
+                return np.asarray(array[:, window.rows, window.cols])
+        except FormatError:
+            raise
         except (OSError, ValueError, RuntimeError) as error:
             raise FormatError(f"{self.path} cannot be read: it is damaged or cut short. Build it again.") from error
 
@@ -338,7 +346,14 @@ def _attributes(field: Field, level: _Level, packing: Packing) -> dict[str, Any]
     }
 
 
-def _array(group: zarr.Group, name: str, shape: tuple[int, ...] | None = None) -> zarr.Array[Any]:
+def _store(place: Path | Address) -> LocalStore | ObjectStore[Any]:
+    """Return a store of Zarr's for a place."""
+    if isinstance(place, Path):
+        return LocalStore(place, read_only=True)
+    return ObjectStore(place.folder(), read_only=True)
+
+
+def _array(path: Path | str, group: zarr.Group, name: str, shape: tuple[int, ...] | None = None) -> zarr.Array[Any]:
     """Return an array of a group.
 
     Raises:
@@ -347,5 +362,5 @@ def _array(group: zarr.Group, name: str, shape: tuple[int, ...] | None = None) -
     array = group.get(name)
     if not isinstance(array, zarr.Array) or shape not in (None, array.shape):
         wanted = f"{name!r}" if shape is None else f"{name!r} of shape {shape}"
-        raise FormatError(f"{group.store_path} has no array {wanted}. It is not a whole field; build it again.")
+        raise FormatError(f"{path} has no array {wanted}. It is not a whole field; build it again.")
     return array

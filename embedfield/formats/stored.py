@@ -8,6 +8,7 @@ from abc import abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -15,15 +16,16 @@ import numpy as np
 from embedfield.card import Card
 from embedfield.errors import FormatError, GridError
 from embedfield.field import Field
+from embedfield.formats.address import Address, place_of
 from embedfield.formats.packing import DTYPES, Packing
 from embedfield.grid import TOLERANCE, Grid, Window
 from embedfield.reduce import Reduction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     import numpy.typing as npt
+    import xarray
     from affine import Affine
 
 # Raised when a reader of an older header could misunderstand a newer one.
@@ -35,16 +37,18 @@ REDUCTION = "reduction.safetensors"
 DAMAGE = (LookupError, TypeError, ValueError, AttributeError, RuntimeError, OSError)
 # Bytes of stored numbers that are read at a time, where single pixels of neighbouring blocks are wanted.
 HELD = 16 * 2**20
+# Pixels of a block that are unpacked together.
+PIECE = 8192
 # Threads that read them.
 READERS = 8
 
 
 class StoredField(Field):
-    """A field on disk. Opened from its path; closed with `close` or ``with``."""
+    """A field on disk or on a network. Opened from its path or address; closed with `close` or ``with``."""
 
-    path: Path
-    """What was opened, as it was named."""
-    _file: Path
+    path: Path | str
+    """What was opened, as it was named; a text where it is the address of one on a network."""
+    _file: Path | Address
     """The same from the root of the disk: the working directory may change while the field is open."""
     packing: Packing
     """How its numbers are stored."""
@@ -63,6 +67,29 @@ class StoredField(Field):
     @abstractmethod
     def _factors(self) -> list[int]:
         """Return the coarser levels that the file has, as the keys of `overviews`."""
+
+    def _take_place(self, path: str | Path) -> None:
+        """Set where the field is.
+
+        Raises:
+            FormatError: If it is an address that cannot be opened.
+        """
+        place = place_of(path)
+        self.path = str(place) if isinstance(place, Address) else place
+        self._file = place if isinstance(place, Address) else place.absolute()
+
+    @property
+    def disk_path(self) -> Path:
+        """The path, for what is kept beside the field.
+
+        Raises:
+            FormatError: If it is on a network.
+        """
+        if isinstance(self.path, Path):
+            return self.path
+        raise FormatError(
+            f"{self.path} is not on this disk, where things could be kept beside it. Copy its folder here."
+        )
 
     @cached_property
     def overviews(self) -> dict[int, tuple[int, int]]:
@@ -98,9 +125,13 @@ class StoredField(Field):
             blocks, window = part
             codes = self._codes(window).reshape(self.dim, -1)
             inside = [(rows[own] - window.row_off) * window.width + cols[own] - window.col_off for own in blocks]
-            # Few of a block's pixels are wanted, and only those are unpacked.
-            values = (self.packing.unpack(codes.take(pixels, axis=1)).T for pixels in inside)
-            return list(zip(blocks, values, strict=True))
+            # Of a block as many pixels may be wanted as there are places in the world, or few.
+            pieces = [
+                (own[start : start + PIECE], pixels[start : start + PIECE])
+                for own, pixels in zip(blocks, inside, strict=True)
+                for start in range(0, len(own), PIECE)
+            ]
+            return [(own, self.packing.unpack(codes.take(pixels, axis=1)).T) for own, pixels in pieces]
 
         with ThreadPoolExecutor(min(READERS, os.cpu_count() or 1)) as pool:
             for found in pool.map(pick, windows):
@@ -113,9 +144,15 @@ class StoredField(Field):
         Raises:
             FormatError: If that file is not there, or another.
         """
+        return self._way_back
+
+    @cached_property
+    def _way_back(self) -> Reduction | None:
         if self._reduced is None:
             return None
-        return Reduction.read(self._file.parent / REDUCTION, self._reduced["sha256"])
+        file = self._file
+        beside = file.beside(REDUCTION) if isinstance(file, Address) else file.parent / REDUCTION
+        return Reduction.read(beside, self._reduced["sha256"])  # type: ignore[arg-type]  # it asks for bytes alone
 
     def close(self) -> None:
         """Let go of the file."""
@@ -127,6 +164,29 @@ class StoredField(Field):
     def __exit__(self, *_: object) -> None:
         """Let go of the file."""
         self.close()
+
+    @property
+    def name(self) -> str:
+        """What it is called: its file, without suffix."""
+        return PurePath(self.path).stem
+
+    def about(self) -> dict[str, Any]:
+        """Return what its numbers are and where they come from, as plain data for JSON."""
+        return super().about() | {
+            "href": str(self.path),
+            "format": self.format,
+            "packing": {"dtype": self.packing.dtype, "error": self.packing.describe()},
+            "saturated": self.saturated,
+        }
+
+    def to_xarray(self) -> xarray.DataArray:
+        """Return the field as a lazy DataArray (band, y, x), float32, with its CRS, and its header as JSON.
+
+        Blocks are read when they are computed (dask); NaN where there is no value.
+        """
+        array = super().to_xarray()
+        array.attrs[HEADER] = json.dumps(header_of(self, self.packing, self.saturated))
+        return array
 
     def describe(self) -> dict[str, str]:
         """Return what a person would want to know of the field, in lines of text."""
@@ -149,9 +209,9 @@ class StoredField(Field):
         share = sum(self._reduced["explained"])
         return {"components": f"{self.dim} of {self.card.dim} dimensions, {share:.1%} of the variance"}
 
-    def __reduce__(self) -> tuple[type[StoredField], tuple[Path]]:
-        """Pickle as a path: whoever unpickles opens the file for himself."""
-        return type(self), (self._file,)
+    def __reduce__(self) -> tuple[type[StoredField], tuple[Path | str]]:
+        """Pickle as a path or an address: whoever unpickles opens the file for himself."""
+        return type(self), (self._file if isinstance(self._file, Path) else str(self._file),)
 
     def _take_header(self, header: Any) -> None:
         """Set what the header says.
@@ -178,7 +238,7 @@ class StoredField(Field):
 
 
 @contextmanager
-def refused(path: Path, fault: str) -> Iterator[None]:
+def refused(path: Path | str, fault: str) -> Iterator[None]:
     """Refuse a file whose metadata break what reads them.
 
     Args:
@@ -219,7 +279,7 @@ def _components(reduced: Mapping[str, Any]) -> int:
     return components
 
 
-def grid_of(path: Path, transform: Affine, shape: tuple[int, int], crs: str | None, written: str) -> Grid:
+def grid_of(path: Path | str, transform: Affine, shape: tuple[int, int], crs: str | None, written: str) -> Grid:
     """Return the grid that a file states.
 
     Args:
@@ -247,7 +307,7 @@ def grid_of(path: Path, transform: Affine, shape: tuple[int, int], crs: str | No
         raise FormatError(f"{path} is no field any more: {error} Open the field that embedfield wrote.") from error
 
 
-def check_bands(path: Path, count: int, dim: int) -> None:
+def check_bands(path: Path | str, count: int, dim: int) -> None:
     """Refuse a file that lacks some of its model's bands.
 
     Raises:
@@ -260,7 +320,7 @@ def check_bands(path: Path, count: int, dim: int) -> None:
         )
 
 
-def packing_of(path: Path, dtype: str, scale: npt.ArrayLike, offset: npt.ArrayLike) -> Packing:
+def packing_of(path: Path | str, dtype: str, scale: npt.ArrayLike, offset: npt.ArrayLike) -> Packing:
     """Return the packing that a file states.
 
     Raises:
@@ -290,7 +350,7 @@ def header_of(field: Field, packing: Packing, saturated: int) -> dict[str, Any]:
     }
 
 
-def parse_header(text: str | None, path: Path) -> Any:
+def parse_header(text: str | None, path: Path | str) -> Any:
     """Return the header that a file keeps as text.
 
     Raises:
