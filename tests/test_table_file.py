@@ -24,7 +24,8 @@ import pytest
 import shapely
 
 from embedfield.errors import FormatError, OutputExistsError, PlacesError
-from embedfield.tables.table_file import ROWS, SUFFIXES, check_output, new_table, write_table
+from embedfield.tables.formats import ROWS, SUFFIXES
+from embedfield.tables.table_file import check_output, new_table, write_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -45,7 +45,6 @@ def shapes_on(
     *,
     buffer: float | None = None,
     precision: float = 10.0,
-    first_row: int = 0,
 ) -> Shapes:
     """Return geometries in the reference system of a grid, repaired where they need it.
 
@@ -71,7 +70,6 @@ def shapes_on(
         buffer: Metres, above 0 and up to 5,000 km: take what lies within so
             many metres on the sphere; see `circles.buffered`.
         precision: Metres by which an edge may stray from its course.
-        first_row: The number of the first geometry, for messages.
 
     Returns:
         As many, in order.
@@ -92,7 +90,7 @@ def shapes_on(
     precision = precision / 2
     found = _kept(_on_globe(found, source, precision), status, "invalid")
     if buffer is not None:
-        found = buffered(found, buffer, precision, first_row)
+        found = buffered(found, buffer, precision)
     if target != DEGREES:
         found = _kept(_on_plane(found, target, precision), status, "outside")
     return Shapes(found, status)

@@ -71,7 +71,7 @@ def circles(lonlat: Places, metres: float, corners: int = CORNERS) -> Geometries
     return _landed(flat, lonlat, STRAY * metres)
 
 
-def buffered(geometries: Geometries, metres: float, precision: float = 10.0, first_row: int = 0) -> Geometries:
+def buffered(geometries: Geometries, metres: float, precision: float = 10.0) -> Geometries:
     """Return geometries with what lies within so many metres of them.
 
     Points become `circles`. Others are buffered in the azimuthal equidistant
@@ -83,7 +83,6 @@ def buffered(geometries: Geometries, metres: float, precision: float = 10.0, fir
         geometries: Degrees, longitudes in [-180, 180], valid, (N,); None stays None.
         metres: How far.
         precision: Metres by which an edge may stray from its course; points aside.
-        first_row: The number of the first one, for messages.
 
     Returns:
         Polygons and multiple ones in degrees, as `circles`, (N,).
@@ -101,7 +100,7 @@ def buffered(geometries: Geometries, metres: float, precision: float = 10.0, fir
     if not len(others):
         return found
     centres = _centres(geometries[others])
-    _check_widths(geometries[others], centres, others + first_row)
+    _check_widths(geometries[others], centres)
     stray = min(STRAY * metres, precision)
     parts, owner = apart(geometries[others])
     course = Course(functools.partial(_to_plane, centres[owner]), 1.0, to_globe=False)
@@ -160,7 +159,7 @@ def _centres(geometries: Geometries) -> Places:
     return np.rad2deg(np.column_stack((np.arctan2(sums[1], sums[0]), np.arctan2(sums[2], np.hypot(*sums[:2])))))
 
 
-def _check_widths(geometries: Geometries, centres: Places, rows: npt.NDArray[np.intp]) -> None:
+def _check_widths(geometries: Geometries, centres: Places) -> None:
     """Refuse geometries that are too wide for a plane of their own."""
     lonlat, owner = shapely.get_coordinates(geometries, return_index=True)
     xy = _to_plane(centres, lonlat, owner)
@@ -168,7 +167,8 @@ def _check_widths(geometries: Geometries, centres: Places, rows: npt.NDArray[np.
     width = (np.maximum.reduceat(xy, starts) - np.minimum.reduceat(xy, starts)).max(axis=1)
     if (width > WIDEST).any():
         widest = int((width > WIDEST).argmax())
+        lon, lat = centres[widest]
         raise PlacesError(
-            f"Row {rows[widest]} is {width[widest] / 1000:,.0f} km wide, too wide for a buffer. "
-            f"Buffers are for points, and for shapes of up to {WIDEST / 1000:,.0f} km. Cut it up, or leave it out."
+            f"The shape around longitude {lon:.4g}, latitude {lat:.4g} is {width[widest] / 1000:,.0f} km wide, too wide "
+            f"for a buffer. Buffers are for points, and for shapes of up to {WIDEST / 1000:,.0f} km. Cut it up, or leave it out."
         )
