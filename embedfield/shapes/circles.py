@@ -169,6 +169,7 @@ def _check_widths(geometries: Geometries, centres: Places) -> None:
         widest = int((width > WIDEST).argmax())
         lon, lat = centres[widest]
         raise PlacesError(
-            f"The shape around longitude {lon:.4g}, latitude {lat:.4g} is {width[widest] / 1000:,.0f} km wide, too wide "
-            f"for a buffer. Buffers are for points, and for shapes of up to {WIDEST / 1000:,.0f} km. Cut it up, or leave it out."
+            f"The shape around longitude {lon:.4g}, latitude {lat:.4g} is {width[widest] / 1000:,.0f} km wide, too "
+            f"wide for a buffer. Buffers are for points, and for shapes of up to {WIDEST / 1000:,.0f} km. Cut it up, "
+            "or leave it out."
         )
