@@ -32,6 +32,10 @@ news = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji
 
 
 # What several commands ask.
+Stored = Annotated[
+    str,
+    typer.Argument(metavar="FIELD", help="A raster, the folder of a field or its STAC item; here or at an address."),
+]
 Name = Annotated[str | None, typer.Option(help="Name of a model; 'embedfield models' lists them.")]
 CardFile = Annotated[Path | None, typer.Option("--card", help="A model of your own, by its card: a TOML file.")]
 OwnWeights = Annotated[Path | None, typer.Option(help="A checkpoint of your own.", show_default="the released one")]
@@ -123,21 +127,45 @@ def build(
 
 @app.command()
 def sample(
-    field: Annotated[str, typer.Argument(metavar="[FIELD]", help="A stored field. Left out with --model or --card.")],
-    places: Annotated[
-        str | None, typer.Argument(metavar="PLACES", help="CSV, Parquet or vector file of points.")
-    ] = None,
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[FIELD]... PLACES",
+            help="Stored fields, here or at an address; then a file of places: any vector file, or CSV, Parquet or "
+            "Feather with columns of coordinates.",
+        ),
+    ],
     *,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Table to write: .parquet, .csv or .gpkg.")] = Path(
-        "embeddings.parquet"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Table to write: .parquet, .csv, .tsv, .gpkg or .feather.")
+    ] = Path("embeddings.parquet"),
     method: Annotated[
-        str | None, typer.Option(help="nearest or bilinear of a FIELD; a model is exact.", show_default="nearest")
+        str | None,
+        typer.Option(help="Of points: nearest or bilinear of a FIELD; a model is exact.", show_default="nearest"),
     ] = None,
+    stat: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of polygons and lines: mean, std, min, max, median, count or coverage; may be repeated.",
+            show_default="mean",
+        ),
+    ] = None,
+    buffer: Annotated[
+        float | None, typer.Option(help="Take what lies within so many metres of each place.", metavar="METRES")
+    ] = None,
+    columns: Annotated[str, typer.Option(help="wide, a column a band; or list, one column of lists.")] = "wide",
     lon: Annotated[str | None, typer.Option(help="Column of longitudes.", show_default="found by its name")] = None,
     lat: Annotated[str | None, typer.Option(help="Column of latitudes.", show_default="found by its name")] = None,
+    crs: Annotated[str | None, typer.Option(help="Reference system of places that do not say it.")] = None,
+    layer: Annotated[str | None, typer.Option(help="Layer of a file that has several.")] = None,
+    where: Annotated[
+        str | None, typer.Option(help='Which features of a vector file, in SQL: "population > 100000".')
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Exact values of a model, without a raster.")] = None,
     card: CardFile = None,
+    res: Annotated[
+        float | None, typer.Option(help="With a model: pixels of so many degrees, computed under polygons and lines.")
+    ] = None,
     dims: Dims = None,
     month: Month = None,
     year: Year = None,
@@ -149,31 +177,43 @@ def sample(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the table if it exists.")] = False,
     offline: Offline = False,
 ) -> None:
-    """Sample a field at points: a table with a column for each band."""
-    from embedfield.sample import extract_points
-    from embedfield.tables import check_output, read_places, write_table
+    """Sample fields at places: their table, with a column for each band.
 
+    A point gets the value there, a polygon or a line the mean of the pixels
+    under it, or other statistics. All rows stay, in their order.
+    """
+    *names, places = sources
     exact = model is not None or card is not None
-    source, path = (None, field) if exact and places is None else (field, places)
-    if path is None or exact != (source is None):
-        raise typer.BadParameter("Give FIELD and PLACES, or --model NAME (or --card FILE) and PLACES.")
-    if exact and method not in (None, "exact"):
-        raise typer.BadParameter(f"--method {method} reads the pixels of a FIELD. With --model every place is exact.")
     chosen = _model(model, card) if exact else None
     asked: dict[str, Any] = _inputs(chosen, month, year, input)
     asked |= {"dims": dims, "weights": weights, "database": database, "precision": precision}
-    if source is not None and any(value is not None for value in asked.values()):
-        raise typer.BadParameter("A stored FIELD has been asked already: leave out what is asked of a model.")
+    _check_asked(names, exact=exact, method=method, asked=(*asked.values(), res))
+    from embedfield.stream import sample_file
+    from embedfield.tables import check_output, open_places
+
     check_output(output, overwrite=overwrite)
-    table = read_places(path, lon, lat)
-    opened = _computed(chosen, device=device, offline=offline, **asked) if chosen else _opened(str(source))
-    result = extract_points(opened, table, method)  # type: ignore[arg-type]
-    written = write_table(result, output, overwrite=overwrite)
-    counts = result["status"].value_counts()
-    news.print(
-        f"{len(result):,} places: {', '.join(f'{count:,} {status}' for status, count in counts.items()) or 'none'}"
-    )
-    out.print(written)
+    with _progress("sampling", "places") as progress:
+        progress.step("reading the places")
+        file = open_places(places, lon=lon, lat=lat, crs=crs, layer=layer, where=where)
+        fields = [_opened(name) for name in names]
+        fields += [_computed(chosen, res, device=device, offline=offline, **asked)] if chosen else []
+        sampled = sample_file(
+            fields, file, output, method=method, stats=stat or None, columns=columns,  # type: ignore[arg-type]
+            buffer=buffer, overwrite=overwrite, progress=progress.count, step=progress.step,
+        )  # fmt: skip
+    found = ", ".join(f"{count:,} {status}" for status, count in sampled.statuses.items()) or "none"
+    news.print(f"{sampled.rows:,} places: {found}")
+    out.print(sampled.path)
+
+
+def _check_asked(names: list[str], *, exact: bool, method: str | None, asked: tuple[Any, ...]) -> None:
+    """Refuse a sampling of nothing, or one that asks a field what is asked of a model."""
+    if not exact and not names:
+        raise typer.BadParameter("Give FIELD and PLACES, or --model NAME (or --card FILE) and PLACES.")
+    if not exact and any(value is not None for value in asked):
+        raise typer.BadParameter("A stored FIELD has been asked already: leave out what is asked of a model.")
+    if exact and not names and method not in (None, "exact"):
+        raise typer.BadParameter(f"--method {method} reads the pixels of a FIELD. With --model every place is exact.")
 
 
 def _model(name: str | None, card: Path | None) -> Card:
@@ -212,12 +252,14 @@ def _opened(path: str) -> Any:
     return open_field(path)
 
 
-def _computed(model: Card, **asked: Any) -> Any:
-    """Return a model as a field."""
+def _computed(model: Card, res: float | None, **asked: Any) -> Any:
+    """Return a model as a field, with pixels if their size is given."""
     from embedfield.evaluate import EncodedField, load
     from embedfield.grid import Grid
 
-    return EncodedField(load(model, report=news.print, **asked), Grid.from_bounds(1.0))
+    grid = None if res is None else Grid.from_bounds(res)
+    evaluator = load(model, report=news.print, **asked)
+    return EncodedField.everywhere(evaluator) if grid is None else EncodedField(evaluator, grid)
 
 
 @app.command()
@@ -289,7 +331,7 @@ def fetch(
 
 
 @app.command()
-def info(path: Annotated[Path, typer.Argument(metavar="FIELD", help="A raster, or the folder of a field.")]) -> None:
+def info(path: Stored) -> None:
     """Say what a stored field is."""
     from embedfield.formats import open_field
 
@@ -300,7 +342,7 @@ def info(path: Annotated[Path, typer.Argument(metavar="FIELD", help="A raster, o
 
 @app.command()
 def verify(
-    path: Annotated[Path, typer.Argument(metavar="FIELD", help="A raster, or the folder of a field.")],
+    path: Stored,
     *,
     checksums: Annotated[bool, typer.Option("--checksums", help="Only whether every byte is as written.")] = False,
     places: Annotated[int, typer.Option(help="How many places are compared.")] = 4096,
@@ -331,11 +373,15 @@ def verify(
         out.print(kept)
 
 
-def _print_faults(path: Path) -> None:
+def _print_faults(name: str) -> None:
     """Say what is wrong with the files of a field."""
     from embedfield.errors import FormatError
+    from embedfield.formats.address import Address, place_of
     from embedfield.integrity import absolute, check_sums
 
+    path = place_of(name)
+    if isinstance(path, Address):
+        raise FormatError(f"{name} is not on this disk, where its checksums could be compared. Copy its folder here.")
     if not path.exists():
         raise FormatError(f"{path} does not exist. Give a .tif, .vrt or .zarr, or the folder of a field.")
     path = absolute(path)

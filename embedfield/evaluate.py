@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from embedfield.encoders.linear import choosable, multiply
 from embedfield.encoders.workers import Workers
 from embedfield.errors import DeviceError, GridError, PlacesError
 from embedfield.field import Field, Method
-from embedfield.grid import Window
+from embedfield.grid import Grid, Window
 from embedfield.places import checked, turned
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from embedfield.card import Card
     from embedfield.encoders import Encoder
     from embedfield.encoders.lattice import Lattice
-    from embedfield.grid import Grid
     from embedfield.region import Region
 
 Precision = Literal["float64", "float32", "tf32", "bf16"]
@@ -276,6 +275,13 @@ class EncodedField(Field):
             **({"region": {"name": region.name, "sha256": region.sha256}} if region else {}),
         }
 
+    @classmethod
+    def everywhere(cls, evaluator: Evaluator) -> Self:
+        """Return an encoder as a field without pixels: it answers ``exact`` at any place, and nothing else."""
+        field = cls(evaluator, Grid.from_bounds(90.0))
+        field.methods = ("exact",)
+        return field
+
     def read(self, window: Window | None = None) -> npt.NDArray[np.float32]:
         """Return the encoder over the pixels of a window, (dim, height, width), float32.
 
@@ -305,7 +311,7 @@ class EncodedField(Field):
 
     def _at(self, lonlat: npt.NDArray[np.float64], method: Method) -> npt.NDArray[np.float32]:
         if method == "exact":
-            return self.evaluator.encode(lonlat).astype(np.float32, copy=False)
+            return self._encoded(lonlat).astype(np.float32, copy=False)
         return super()._at(lonlat, method)
 
     def _parts(

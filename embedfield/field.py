@@ -98,6 +98,20 @@ class Field(ABC):
         stem = f"{self.card.name}_pc" if self.components else f"{self.card.name}_"
         return [f"{stem}{band:0{digits}d}" for band in range(self.dim)]
 
+    @property
+    def name(self) -> str:
+        """What it is called: its model; if it is stored, its file."""
+        return self.card.name
+
+    def about(self) -> dict[str, Any]:
+        """Return what its numbers are and where they come from, as plain data for JSON."""
+        return {
+            "name": self.name,
+            "card": self.card.to_dict(),
+            "grid": self.grid.to_dict(),
+            "provenance": dict(self.provenance),
+        }
+
     def at(self, lonlat: npt.ArrayLike, method: Method | None = None) -> npt.NDArray[np.float32]:
         """Return embeddings at places.
 
@@ -118,13 +132,35 @@ class Field(ABC):
             PlacesError: If a place is not on the globe, or the field cannot
                 answer by that method.
         """
-        method = method or self.methods[0]
-        if method not in self.methods:
+        self.check_method(method)
+        return self._at(checked(lonlat), method or self.methods[0])
+
+    def ask(
+        self, lonlat: npt.ArrayLike, method: Method | None = None
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.str_]]:
+        """Return what `at` returns, and why a place has no value.
+
+        Returns:
+            (N, dim), float32; and (N,): ``valid``, ``nodata`` where a place has
+            no value, ``outside`` where it has no pixel. An encoder has no outside.
+        """
+        values = self.at(lonlat, method)
+        status = np.where(np.isnan(values).any(axis=1), "nodata", "valid")
+        if (method or self.methods[0]) != "exact":
+            status = np.where(self.grid.contains(checked(lonlat)), status, "outside")
+        return values, status
+
+    def check_method(self, method: Method | None) -> None:
+        """Refuse a method that `at` does not have; None is the first.
+
+        Raises:
+            PlacesError: If it is so.
+        """
+        if method is not None and method not in self.methods:
             raise PlacesError(
                 f"method={method!r} is not to be had from this field. Choose from: {', '.join(self.methods)}. "
                 "'exact' needs the encoder: name the model in place of a stored field."
             )
-        return self._at(checked(lonlat), method)
 
     def pixels(self, rows: npt.ArrayLike, cols: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Return the values of single pixels; each block is decoded once.
@@ -190,10 +226,14 @@ class Field(ABC):
         return centres[(centres[:, 1] >= south) & (centres[:, 1] <= north)]
 
     def _at(self, lonlat: npt.NDArray[np.float64], method: Method) -> npt.NDArray[np.float32]:
-        found = np.flatnonzero(self.grid.contains(lonlat))
+        there = self.grid.contains(lonlat)
+        inside = lonlat if there.all() else lonlat[there]
+        corners = self._nearest(inside) if method == "nearest" else self._bilinear(inside)
+        found = self._weigh(corners, len(inside))
+        if there.all():
+            return found  # which may be large
         result = np.full((len(lonlat), self.dim), np.nan, dtype=np.float32)
-        corners = self._nearest(lonlat[found]) if method == "nearest" else self._bilinear(lonlat[found])
-        result[found] = self._weigh(corners, len(found))
+        result[there] = found
         return result
 
     def _nearest(self, lonlat: npt.NDArray[np.float64]) -> list[Corner]:

@@ -3,60 +3,168 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import geopandas
 import numpy as np
 import pandas as pd
 
 from embedfield.errors import PlacesError
-from embedfield.tables import lonlat_of, read_places
+from embedfield.located import Located
+from embedfield.projection import DEGREES, plane_of
+from embedfield.sampler import STATUS, Sampler, warn_swapped
+from embedfield.tables import coordinates_of, read_places
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     from embedfield.field import Field, Method
-
-STATUS = "status"
+    from embedfield.sampler import Columns, Samples
 
 
 def extract_points(
-    field: Field, places: str | Path | pd.DataFrame | npt.ArrayLike, method: Method | None = None
+    field: Field | Sequence[Field],
+    places: str | Path | pd.DataFrame | npt.ArrayLike,
+    method: Method | None = None,
+    *,
+    columns: Columns = "wide",
+    crs: Any = None,
 ) -> pd.DataFrame:
     """Return places with the embedding of each.
 
     Args:
-        field: Stored or computed.
+        field: Stored or computed; or several, whose columns then stand side by side.
         places: A file that `read_places` reads; a GeoDataFrame of points in any reference system; a DataFrame
             with columns of longitudes and latitudes; or (N, 2) degrees, lon first.
         method: ``nearest`` or ``bilinear`` of a stored field; ``exact`` of a
             computed one. None for the field's first.
+        columns: ``wide`` for a column a band, ``list`` for one column of lists.
+        crs: Reference system of places that do not say it: those of a file
+            without one, or columns and numbers that are not degrees.
 
     Returns:
         The rows and columns of `places` in their order, then ``<model>_000``, …
-        in float32, then ``status``: ``valid``, ``nodata`` where the field has no
-        value, ``outside`` where it has no pixel. A GeoDataFrame stays one.
+        in float32, then ``status``: ``valid``; ``nodata`` where the field has no
+        value; ``outside`` where it has no pixel; ``missing`` where a place has
+        no coordinates; ``invalid`` where they are not on the globe. A
+        GeoDataFrame stays one. Of several fields, columns of those of one
+        model begin with the names of their files, and ``status`` is the first
+        that is not ``valid``.
 
     Raises:
-        PlacesError: If places have no coordinates or one is not on the globe,
-            if a column of that name is there already, or if the field cannot
-            answer by that method.
+        PlacesError: If places have no coordinates or are no points, if a
+            column of that name is there already, or if the field cannot answer
+            by that method.
     """
-    places = read_places(places) if isinstance(places, str | Path) else places
-    lonlat = lonlat_of(places)
-    table = places if isinstance(places, pd.DataFrame) else pd.DataFrame(lonlat, columns=["lon", "lat"])
-    taken = [name for name in (*field.band_names, STATUS) if name in table.columns]
-    if taken:
-        raise PlacesError(f"The places have a column {taken[0]!r} already. Rename or remove it.")
-    values = field.at(lonlat, method)
-    status = np.where(np.isnan(values).any(axis=1), "nodata", "valid")
-    status = np.where(_outside(field, lonlat, method), "outside", status)
-    columns = pd.DataFrame(values, columns=field.band_names, index=table.index)
-    columns[STATUS] = status
-    return pd.concat([table, columns], axis=1)
+    return _table(Sampler(field, method, columns=columns), places, crs)
 
 
-def _outside(field: Field, lonlat: npt.NDArray[np.float64], method: Method | None) -> npt.NDArray[np.bool_]:
-    """Return which places a field has no pixel for; an encoder has values everywhere."""
-    if (method or field.methods[0]) == "exact":
-        return np.zeros(len(lonlat), dtype=bool)
-    return ~field.grid.contains(lonlat)
+def zonal_stats(
+    field: Field | Sequence[Field],
+    places: str | Path | geopandas.GeoDataFrame | pd.DataFrame | npt.ArrayLike,
+    stats: str | Sequence[str] = "mean",
+    *,
+    columns: Columns = "wide",
+    buffer: float | None = None,
+    crs: Any = None,
+) -> pd.DataFrame:
+    """Return places with statistics of the pixels under each.
+
+    A polygon weighs pixels by the area that it covers of each, on the sphere
+    where the grid is over longitude and latitude; a line by its length in
+    them; the points of a multipoint count one each. Pixels without a value are left out.
+
+    Args:
+        field: Stored or computed; or several, whose columns then stand side by side.
+        places: As for `extract_points`, with geometries of any kind. Polygons
+            may overlap, be smaller than a pixel, cross the antimeridian or
+            hold a pole; what is invalid is repaired.
+        stats: One or more of ``mean``, ``std`` (of the population), ``min``,
+            ``max``, ``median``; ``count``, the number of pixels, covered parts added
+            up; ``coverage``, the part of the place that lies on pixels with a value.
+        columns: ``wide`` for a column a band, ``list`` for one column of lists.
+        buffer: Metres around each place that are a part of it: a point becomes
+            a circle on the sphere.
+        crs: As for `extract_points`.
+
+    Returns:
+        The rows and columns of `places` in their order, then ``<model>_000``, …
+        of the mean and ``<model>_000_max``, … of others, in float32, then
+        ``status`` as in `extract_points`.
+
+    Raises:
+        PlacesError: If places have no geometries or coordinates, there is no
+            such statistic, or a column of that name is there already.
+    """
+    return _table(Sampler(field, stats=stats, columns=columns, buffer=buffer), places, crs)
+
+
+def _table(sampler: Sampler, places: str | Path | pd.DataFrame | npt.ArrayLike, crs: Any) -> pd.DataFrame:
+    if isinstance(places, str | Path):
+        places, crs = read_places(places, crs=crs), None
+    table = places if isinstance(places, pd.DataFrame) else pd.DataFrame(_pairs(places), columns=["lon", "lat"])
+    sampler.check_free(map(str, table.columns))
+    located = located_of(table, crs)
+    warn_swapped(located.swapped(), len(located))
+    found = sampler.sample(located)
+    return pd.concat([table, _columns(sampler, found, table.index)], axis=1)
+
+
+def located_of(table: pd.DataFrame, crs: Any = None) -> Located:
+    """Return where the rows of a table are.
+
+    Args:
+        table: A GeoDataFrame; or with columns of coordinates, by their usual
+            names or those that its ``attrs["lonlat"]`` gives.
+        crs: Reference system of the coordinates, as pyproj takes it, where the
+            table does not say it; None for degrees.
+
+    Raises:
+        PlacesError: If it has neither, or a reference system is missing, none
+            on the globe, or stated twice.
+    """
+    if not isinstance(table, geopandas.GeoDataFrame) or table.active_geometry_name is None:
+        said = table.attrs.get("crs", DEGREES) if crs is None else crs
+        return Located(plane_of(said, "The table")[0], xy=coordinates_of(table))
+    if table.crs is None and crs is None:
+        raise PlacesError(
+            "The places have no reference system. Give crs=, or set it: with geopandas, places.set_crs('EPSG:4326')."
+        )
+    if table.crs is not None and crs is not None:
+        raise PlacesError(f"The places have a reference system of their own, {table.crs.name}. Leave crs out.")
+    code, _ = plane_of(table.crs if crs is None else crs, "The table")
+    return Located(code, geometries=np.asarray(table.geometry.array))
+
+
+def _pairs(places: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return an array of places, (N, 2), float64.
+
+    Raises:
+        PlacesError: If it is none.
+    """
+    try:
+        pairs = np.asarray(places, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise PlacesError(f"Places are not numbers: {error}. Give (N, 2): degrees, longitude first.") from error
+    if pairs.size == 0 and pairs.ndim == 1:
+        pairs = pairs.reshape(0, 2)
+    if pairs.ndim != 2 or pairs.shape[1] != 2:
+        raise PlacesError(f"Places of shape {pairs.shape}. Give (N, 2): degrees, longitude first.")
+    return pairs
+
+
+def _columns(sampler: Sampler, found: Samples, index: pd.Index[Any]) -> pd.DataFrame:
+    """Return what was found as columns."""
+    layout = sampler.layout()
+    if sampler.columns == "wide":
+        columns = pd.DataFrame(found.numbers, columns=[column.name for column in layout], index=index)
+    else:
+        held = {
+            column.name: found.numbers[:, column.bands.start] if column.single else list(found.numbers[:, column.bands])
+            for column in layout
+        }
+        columns = pd.DataFrame(held, index=index)
+    columns[STATUS] = pd.array(found.status.tolist(), dtype="str")
+    return columns

@@ -58,8 +58,8 @@ def places(tmp_path: Path) -> Path:
 def test_a_month_is_part_of_a_fields_name_and_of_its_card(catalog: Path) -> None:
     july = build_field("climplicit", 30, month=7, weights=CLIMPLICIT, out=catalog, device="cpu", dtype="float32")
     year = build_field("climplicit", 30, weights=CLIMPLICIT, out=catalog, device="cpu", dtype="float32")
-    assert july.path.parent.name == "climplicit-month7-30deg-cog-float32"
-    assert year.path.parent.name == "climplicit-30deg-cog-float32"
+    assert july.disk_path.parent.name == "climplicit-month7-30deg-cog-float32"
+    assert year.disk_path.parent.name == "climplicit-30deg-cog-float32"
     assert (july.dim, year.dim) == (16, 64)
     assert july.card.options == {"month": 7}
     exact = ef.load("climplicit", CLIMPLICIT, "cpu", month=7).encode_lattice(july.grid.lons(), july.grid.lats())
@@ -147,7 +147,7 @@ def test_a_year_is_asked_of_weights_that_take_one_and_of_no_others() -> None:
 
 def test_a_prefix_is_part_of_a_fields_name(catalog: Path) -> None:
     field = build_field("mind", 30, dims=8, weights=MIND, out=catalog, device="cpu")
-    assert field.path.parent.name == "mind-dims8-30deg-cog-uint8"
+    assert field.disk_path.parent.name == "mind-dims8-30deg-cog-uint8"
     assert field.band_names[-1] == "mind_007"
 
 
@@ -199,11 +199,11 @@ def test_pixels_beyond_a_models_latitudes_are_empty(catalog: Path) -> None:
     assert not there[(lats < 0) | (lats > 8)].any()
 
 
-def test_places_beyond_a_models_latitudes_are_refused_by_their_row(run: Callable[..., Done], tmp_path: Path) -> None:
+def test_places_beyond_a_models_latitudes_have_no_data(run: Callable[..., Done], tmp_path: Path) -> None:
     (tmp_path / "far.csv").write_text("lon,lat\n103.8,1.3\n0,-85\n", encoding="utf-8")
     done = run("sample", "--model", "gps2vec-tag", "--weights", GPS2VEC, "far.csv", "-o", "t.csv")
-    assert done.code == 1
-    assert "Place 1, (lon, lat) = (0, -85), has a latitude outside [-80, 84], where gps2vec-tag has no" in done.err
+    assert done.err == "2 places: 1 valid, 1 nodata\n"
+    assert pd.read_csv("t.csv")["status"].tolist() == ["valid", "nodata"]
 
 
 def test_places_in_a_zone_without_photographs_have_no_data(run: Callable[..., Done], tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def places(tmp_path: Path) -> Path:
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A field that was built before."""
     with build_field("xyz", 10, device="cpu", out=tmp_path_factory.mktemp("stored")) as field:
-        return field.path
+        return field.disk_path
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -275,6 +275,92 @@ def test_sample_writes_a_table_and_prints_its_path_alone(
     assert table["status"].tolist() == ["valid", "valid"]
 
 
+def test_rows_that_are_no_places_stay_and_say_why(run: Callable[..., Done], stored: Path, tmp_path: Path) -> None:
+    (tmp_path / "places.csv").write_text("name,lon,lat\na,1,2\nb,,2\nc,nan,2\nd,1,91\ne,400,2\nf,-7,8\n")
+    statuses = ["valid", "missing", "missing", "invalid", "invalid", "valid"]
+    for source in ((stored,), ("--model", "xyz")):
+        done = run("sample", *source, "places.csv", "-o", "t.csv", "--overwrite")
+        assert done == Done(0, "t.csv\n", "6 places: 2 valid, 2 missing, 2 invalid\n")
+        table = pd.read_csv("t.csv")
+        assert table["name"].tolist() == list("abcdef")
+        assert table["status"].tolist() == statuses
+        assert table["xyz_000"].notna().tolist() == [status == "valid" for status in statuses]
+
+
+@pytest.mark.filterwarnings("default::embedfield.errors.EmbedfieldWarning")
+def test_swapped_coordinates_are_warned_of(run: Callable[..., Done], stored: Path, tmp_path: Path) -> None:
+    (tmp_path / "places.csv").write_text("lon,lat\n47,108\n47,109\n47,8\n")
+    done = run("sample", stored, "places.csv", "-o", "t.csv")
+    warning = "2 of 3 places have latitudes beyond 90 degrees: longitude and latitude may be swapped."
+    assert done == Done(0, "t.csv\n", f"embedfield: warning: {warning}\n3 places: 2 invalid, 1 valid\n")
+
+
+@pytest.fixture
+def squares(tmp_path: Path) -> Path:
+    """Return a file with two squares and a place."""
+    shapes = [shapely.box(0, 0, 20, 10), shapely.box(-40, 10, -20, 20), shapely.Point(5, 5)]
+    table = geopandas.GeoDataFrame({"name": ["a", "b", "c"], "size": [1, 2, 3]}, geometry=shapes, crs="EPSG:4326")
+    table.to_file(tmp_path / "squares.gpkg", layer="squares")
+    return tmp_path / "squares.gpkg"
+
+
+def test_sample_of_polygons_gives_means_and_what_else_is_asked(
+    run: Callable[..., Done], stored: Path, squares: Path
+) -> None:
+    assert run("sample", stored, squares, "-o", "t.parquet") == Done(0, "t.parquet\n", "3 places: 3 valid\n")
+    means = geopandas.read_parquet("t.parquet")
+    assert list(means.columns) == ["name", "size", "geometry", "xyz_000", "xyz_001", "xyz_002", "status"]
+    # The grid's pixels are 10 degrees wide: two of them, one, and the one that the place lies in.
+    with rasterio.open(stored) as raster:
+        x = raster.read(1)[8, 18:20] * raster.scales[0] + raster.offsets[0]
+    np.testing.assert_allclose(means["xyz_000"][[0, 2]], [x.mean(), x[0]], rtol=1e-6)
+    stats = ("--stat", "mean", "--stat", "max", "--stat", "count", "--where", "size < 3", "--columns", "list")
+    assert run("sample", stored, squares, "-o", "s.parquet", *stats).err == "2 places: 2 valid\n"
+    more = geopandas.read_parquet("s.parquet")
+    assert list(more.columns) == ["name", "size", "geometry", "xyz", "xyz_max", "count", "status"]
+    assert more["count"].tolist() == [2, 2]
+    np.testing.assert_allclose(np.stack(more["xyz"])[0, 0], x.mean(), rtol=1e-6)
+
+
+def test_sample_of_polygons_by_a_model_computes_the_pixels_under_them(
+    run: Callable[..., Done], stored: Path, squares: Path
+) -> None:
+    assert_refused(run("sample", "--model", "xyz", squares), "xyz by itself has no pixels .* --res")
+    assert run("sample", "--model", "xyz", "--res", 10, squares, "-o", "m.csv").code == 0
+    assert run("sample", stored, squares, "-o", "s.csv").code == 0
+    columns = ["xyz_000", "xyz_001", "xyz_002"]
+    # Rounding to 255 levels aside.
+    np.testing.assert_allclose(pd.read_csv("m.csv")[columns], pd.read_csv("s.csv")[columns], rtol=0, atol=0.004)
+
+
+def test_sample_takes_circles_around_places(run: Callable[..., Done], stored: Path, places: Path) -> None:
+    options = ("--buffer", 1000, "--stat", "mean", "--stat", "count", "--stat", "coverage")
+    assert run("sample", stored, places, "-o", "t.csv", *options).code == 0
+    table = pd.read_csv("t.csv")
+    # Pixels of 10 degrees, and circles of 1 km: π km² of about 1,113² cos(lat) km².
+    wanted = np.pi / (1112**2 * np.cos(np.deg2rad(table["lat"])))
+    np.testing.assert_allclose(table["count"], wanted, rtol=0.01)
+    assert table["coverage"].tolist() == [1, 1]
+
+
+def test_sample_of_a_field_and_a_model_puts_them_side_by_side(
+    run: Callable[..., Done], stored: Path, places: Path
+) -> None:
+    assert run("sample", stored, "--model", "sh-l10", places, "-o", "t.parquet").code == 0
+    columns = list(pd.read_parquet("t.parquet").columns)
+    assert columns[:7] == ["name", "lon", "lat", "xyz_000", "xyz_001", "xyz_002", "sh-l10_000"]
+    assert columns[-2:] == ["sh-l10_099", "status"]
+
+
+def test_places_in_a_reference_system_of_their_own(run: Callable[..., Done], stored: Path, tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("name,x,y\nBern,2600072,1199545\n")
+    assert run("sample", stored, "p.csv", "-o", "t.csv", "--crs", "EPSG:2056", "--method", "bilinear").code == 0
+    (tmp_path / "q.csv").write_text("name,lon,lat\nBern,7.43958,46.94656\n")
+    assert run("sample", stored, "q.csv", "-o", "u.csv", "--method", "bilinear").code == 0
+    columns = ["xyz_000", "xyz_001", "xyz_002"]
+    np.testing.assert_allclose(pd.read_csv("t.csv")[columns], pd.read_csv("u.csv")[columns], rtol=0, atol=1e-5)
+
+
 def test_sample_of_a_model_gives_its_exact_values(run: Callable[..., Done], places: Path) -> None:
     assert run("sample", "--model", "xyz", places, "-o", "t.csv") == Done(0, "t.csv\n", "2 places: 2 valid\n")
     lon, lat = np.deg2rad([[8.54, -70.66], [47.37, -33.45]])
@@ -303,7 +389,7 @@ def test_sample_with_overwrite_replaces_a_table(run: Callable[..., Done], stored
     assert len(pd.read_csv("t.csv")) == 2
 
 
-@pytest.mark.parametrize("words", [(), ("places.csv",), ("a", "places.csv", "--model", "xyz")])
+@pytest.mark.parametrize("words", [(), ("places.csv",), ("places.csv", "--model", "xyz", "--card", "xyz.toml")])
 def test_sample_without_one_source_and_places_is_a_wrong_use(
     run: Callable[..., Done], places: Path, words: tuple[str, ...]
 ) -> None:
@@ -441,10 +527,6 @@ def test_a_place_that_holds_something_else_is_refused(
     [
         ("name,rechts,hoch\na,1,2\n", "its columns are: name, rechts, hoch. Name it with --lon COLUMN"),
         ("lon;lat\n1;2\n", "its columns are: lon;lat"),
-        ("lon,lat\n1,2\n,2\n", "Place 1, .* is not a pair of finite numbers"),
-        ("lon,lat\n1,2\nnan,2\n", "Place 1, .* is not a pair of finite numbers"),
-        ("lon,lat\n1,2\n1,91\n", r"Place 1, .* latitude outside \[-90, 90\]"),
-        ("lon,lat\n1,2\n400,2\n", r"Place 1, .* longitude outside \[-180, 360\)"),
         ("lon,lat\n1,2\neast,2\n", "Column 'lon' holds what is no number"),
         ("lon,lat,status\n1,2,good\n", "have a column 'status' already"),
         ("", "places.csv cannot be read"),

@@ -224,14 +224,16 @@ def test_no_places_make_a_table_without_rows(make_field: Make, store: Callable[.
 
 
 @pytest.mark.parametrize(
-    ("place", "message"), [((np.nan, 0), "finite"), ((0, 91), "latitude outside"), ((-181, 0), "longitude outside")]
+    ("place", "status"),
+    [((np.nan, 0), "missing"), ((0, 91), "invalid"), ((-181, 0), "invalid"), ((0, np.inf), "invalid")],
 )
-def test_a_place_off_the_globe_is_refused_by_row(
-    make_field: Make, store: Callable[..., StoredField], place: tuple[float, float], message: str
+def test_a_place_that_is_none_keeps_its_row_and_says_why(
+    make_field: Make, store: Callable[..., StoredField], place: tuple[float, float], status: str
 ) -> None:
     for field in (make_field(), store()):
-        with pytest.raises(PlacesError, match=f"Place 1, .*{message}"):
-            extract_points(field, np.array([(0, 0), place]))
+        table = extract_points(field, np.array([(0, 0), place, (9, 9)]))
+        assert table["status"].tolist() == ["valid", status, "valid"]
+        assert np.isnan(vectors(table)).any(axis=1).tolist() == [False, True, False]
 
 
 def test_a_field_opened_again_gives_the_same_table(store: Callable[..., StoredField]) -> None:
