@@ -13,11 +13,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from embedfield.hook import once_imported
+
 if TYPE_CHECKING:
     from embedfield.advise import advise_grid
     from embedfield.build import build_field
     from embedfield.card import Card
     from embedfield.certificate import Certificate
+    from embedfield.embedder import LocationEmbedder
     from embedfield.encoders import Encoder
     from embedfield.errors import EmbedfieldError
     from embedfield.estimate import Estimate, estimate_build
@@ -28,8 +31,9 @@ if TYPE_CHECKING:
     from embedfield.models import cards, read_card
     from embedfield.preview import write_preview
     from embedfield.region import Region
-    from embedfield.sample import extract_points
-    from embedfield.tables import read_places, write_table
+    from embedfield.sample import extract_points, zonal_stats
+    from embedfield.stream import sample_file
+    from embedfield.tables import open_places, read_places, write_table
     from embedfield.verify import verify_field
 
 # Where each public name lives. Nothing is imported before it is used: torch takes seconds.
@@ -43,6 +47,7 @@ _HOMES = {
     "Evaluator": "evaluate",
     "Field": "field",
     "Grid": "grid",
+    "LocationEmbedder": "embedder",
     "Region": "region",
     "Window": "grid",
     "advise_grid": "advise",
@@ -52,12 +57,15 @@ _HOMES = {
     "extract_points": "sample",
     "load": "evaluate",
     "open_field": "formats",
+    "open_places": "tables",
     "read_card": "models",
     "read_places": "tables",
+    "sample_file": "stream",
     "verify_field": "verify",
     "write_field": "formats",
     "write_preview": "preview",
     "write_table": "tables",
+    "zonal_stats": "sample",
 }
 
 __all__ = [
@@ -70,6 +78,7 @@ __all__ = [
     "Evaluator",
     "Field",
     "Grid",
+    "LocationEmbedder",
     "Region",
     "Window",
     "advise_grid",
@@ -79,13 +88,19 @@ __all__ = [
     "extract_points",
     "load",
     "open_field",
+    "open_places",
     "read_card",
     "read_places",
+    "sample_file",
     "verify_field",
     "write_field",
     "write_preview",
     "write_table",
+    "zonal_stats",
 ]
+
+# Arrays of xarray get `.embedfield`, whoever imports xarray, and when.
+once_imported("xarray", lambda: importlib.import_module("embedfield.accessor"))
 
 
 def __getattr__(name: str) -> Any:
