@@ -25,14 +25,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import random_weights
+import sampling
 import speed
 from figure import MEGABYTE, RUNS, Figure, apart, peak_memory
 from held import Held
 from rich.console import Console
 from rich.table import Table
+from waves import Waves
 
-from embedfield.card import Card
-from embedfield.field import Field
 from embedfield.formats import SUFFIXES, write_field, write_raster
 from embedfield.formats.journal import Journal, Work
 from embedfield.formats.packing import Packing
@@ -41,10 +41,9 @@ from embedfield.grid import Grid
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    import numpy.typing as npt
-
     from embedfield.evaluate import Evaluator
-    from embedfield.grid import Bounds, Window
+    from embedfield.field import Field
+    from embedfield.grid import Bounds
 
 Format = Literal["cog", "zarr"]
 # Beside the repository's own files; git does not look there.
@@ -53,25 +52,6 @@ PACKAGES = ("embedfield", "numpy", "rasterio", "torch", "zarr")
 # Rows that are compared at a time.
 STRIP = 100
 console = Console(soft_wrap=True, highlight=False)
-
-
-# Fields. ------------------------------------------------------------------------------------------------------------
-
-
-class Waves(Field):
-    """Smooth waves of 256 bands, computed as they are read at next to no cost."""
-
-    def __init__(self, side: int) -> None:
-        """Spread them over a square of pixels."""
-        self.card = Card(name="waves", title="Waves", dim=256, code="none:None", homepage="https://example.org")
-        self.grid = Grid(west=-90.0, north=84.0, res=0.04, width=side, height=side)
-
-    def read(self, window: Window | None = None) -> npt.NDArray[np.float32]:
-        """Return products of a wave in each direction, (dim, height, width), float32."""
-        window, band = window or self.grid.window, np.arange(self.dim)[:, None]
-        row, col = (np.arange(part.start, part.stop) / 300 for part in (window.rows, window.cols))
-        down, across = np.sin((band % 7 + 1) * row + band), np.cos((band % 5 + 1) * col - band)
-        return down.astype(np.float32)[:, :, None] * across.astype(np.float32)[:, None, :]
 
 
 # Figures. -----------------------------------------------------------------------------------------------------------
@@ -96,7 +76,7 @@ def size_and_loss(
         height, width = field.grid.shape
         where = f"{width} x {height} px, {field.dim} bands"
         return [
-            Figure(f"{name}: COG without overviews, a value", bits_of(stored.path), bits, "bits", note=where),
+            Figure(f"{name}: COG without overviews, a value", bits_of(stored.disk_path), bits, "bits", note=where),
             Figure(f"{name}: mean cosine loss of packing", cosine_loss(field, stored), 5e-5, "", note=where),
         ]
 
@@ -179,6 +159,7 @@ BENCHES: dict[str, Callable[[Path], list[Figure]]] = {
     "zarr-speed": functools.partial(write_speed, "zarr", 200.0),
     "cog-memory": functools.partial(memory, "cog"),
     "zarr-memory": functools.partial(memory, "zarr"),
+    **sampling.BENCHES,
     **speed.BENCHES,
 }
 
