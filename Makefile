@@ -33,7 +33,7 @@ bench-gpu: $(READY)
 	$(BIN)/python pipelines/bench.py --gpu --json build/bench-gpu.json
 
 test: lint types
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .

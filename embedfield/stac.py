@@ -75,7 +75,7 @@ def item_of(
     """
     now = created or datetime.now(UTC)
     geometry, bbox = _footprint(field.grid)
-    folder = field.path.parent
+    folder = field.disk_path.parent
     item = pystac.Item(
         id=folder.name,
         geometry=geometry,
@@ -94,10 +94,10 @@ def item_of(
         stac_extensions=EXTENSIONS,
     )
     facts = _Facts(folder, known or {})
-    item.add_asset("embeddings", _asset(field.path, ["data"], facts, bands=_bands(field)))
+    item.add_asset("embeddings", _asset(field.disk_path, ["data"], facts, bands=_bands(field)))
     for tile in sorted(folder.glob("*.tiles/*.tif")):
         item.add_asset(tile.stem, _asset(tile, ["data"], facts))
-    beside = field.path.with_name(f"{field.path.name}.vrt")
+    beside = field.disk_path.with_name(f"{field.disk_path.name}.vrt")
     if beside.exists():
         item.add_asset("gdal", _asset(beside, ["data"], facts))
     for name, (key, roles) in COMPANIONS.items():
@@ -149,7 +149,7 @@ def refresh(field: StoredField, written: Iterable[str]) -> None:
     Raises:
         FormatError: If the item is damaged.
     """
-    folder = field.path.parent
+    folder = field.disk_path.parent
     root, path = folder.parent.parent, folder / f"{folder.name}.json"
     if not is_entered(root, field):
         return
@@ -174,11 +174,11 @@ def _still_known(field: StoredField, said: dict[str, dict[str, Any]], written: l
     digests = {href.removeprefix("./"): told and told.removeprefix(MULTIHASH_SHA256) for href, told in before.items()}
     sums = f"./{SUMS}"
     # The list of digests is others' now. But one that was changed before was damaged, and must stay so.
-    if known.get(sums, {}).get("file:checksum") == sums_with(field.path.parent, digests):
+    if known.get(sums, {}).get("file:checksum") == sums_with(field.disk_path.parent, digests):
         del known[sums]
-        raster = known.get(f"./{field.path.name}", {})
-        if field.path.is_dir():  # its digest is that of the list
-            raster["file:checksum"] = multihash(field.path.parent / SUMS)
+        raster = known.get(f"./{field.disk_path.name}", {})
+        if field.disk_path.is_dir():  # its digest is that of the list
+            raster["file:checksum"] = multihash(field.disk_path.parent / SUMS)
     return known
 
 
@@ -222,7 +222,7 @@ def _state_dimensions(collection: pystac.Collection, dim: int) -> None:
 
 def is_entered(root: Path, field: StoredField) -> bool:
     """Return whether catalogue, collection and item of a stored field all stand, and lead to one another."""
-    folder = field.path.parent
+    folder = field.disk_path.parent
     chain = (root / "catalog.json", folder.parent / "collection.json", folder / f"{folder.name}.json")
     return all(_links_to(above, below) for above, below in pairwise((*chain, chain[-2])))
 

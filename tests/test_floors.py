@@ -9,7 +9,7 @@ import pytest
 
 HOUSE = Path(__file__).parent.parent / "embedfield"
 FLOORS: list[set[str]] = [
-    {"errors", "card", "clock", "amounts"},
+    {"errors", "card", "clock", "amounts", "hook"},
     {
         "places",
         "projection",
@@ -18,14 +18,33 @@ FLOORS: list[set[str]] = [
         "weights",
         "downloads",
         "tables",
+        "shapes",
+        "located",
+        "cells",
+        "medians",
+        "overlay",
         "encoders",
         "fidelity",
         "integrity",
         "progress",
     },
-    {"models", "field", "reduce"},
-    {"formats", "evaluate", "sample", "stac", "preview", "certificate"},
-    {"precision", "plan", "folder", "order", "trial", "verify", "advice", "advise", "estimate", "build", "certify"},
+    {"models", "field", "reduce", "zonal", "sampler", "axes"},
+    {"formats", "evaluate", "sample", "parts", "stream", "array_field", "stac", "preview", "certificate"},
+    {
+        "precision",
+        "plan",
+        "folder",
+        "order",
+        "trial",
+        "verify",
+        "advice",
+        "advise",
+        "estimate",
+        "build",
+        "certify",
+        "embedder",
+        "accessor",
+    },
     {"cli", "__init__"},
     {"__main__"},
 ]
@@ -33,6 +52,10 @@ FLOORS: list[set[str]] = [
 WITHIN = {
     *(("errors", "card"), ("card", "errors"), ("grid", "places"), ("tables", "places"), ("weights", "downloads")),
     *(("projection", "places"), ("grid", "projection"), ("region", "projection"), ("region", "grid")),
+    *(("tables", "projection"), ("shapes", "projection"), ("located", "shapes"), ("located", "places")),
+    *(("located", "projection"), ("cells", "grid"), ("overlay", "cells"), ("overlay", "grid")),
+    *(("zonal", "field"), ("sampler", "field"), ("sampler", "zonal")),
+    *(("stream", "parts"), ("array_field", "formats")),
     *(("reduce", "field"), ("stac", "formats"), ("advise", "advice")),
     *(
         ("build", "order"),
