@@ -148,7 +148,8 @@ def test_of_a_region_only_its_own_pixels_cost(catalog: Path, tmp_path: Path, for
     # A hundredth of the pixels.
     assert part.stored_bytes == pytest.approx(globe.stored_bytes / 100, rel=0.5)
     share = part.seconds["computing"] * part.speed / (720 * 360)
-    assert 0.01 <= share <= (0.011 if form == "zarr" else 0.05)
+    # What a sum of times loses in its last bits aside.
+    assert 0.01 - 1e-9 <= share <= (0.011 if form == "zarr" else 0.05)
 
 
 def test_rows_where_a_model_has_no_value_are_not_computed(catalog: Path) -> None:
