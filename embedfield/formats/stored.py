@@ -133,7 +133,9 @@ class StoredField(Field):
             ]
             return [(own, self.packing.unpack(codes.take(pixels, axis=1)).T) for own, pixels in pieces]
 
-        with ThreadPoolExecutor(min(READERS, os.cpu_count() or 1)) as pool:
+        # Whoever waits for a network does not compute.
+        readers = READERS if isinstance(self.path, str) else min(READERS, os.cpu_count() or 1)
+        with ThreadPoolExecutor(readers) as pool:
             for found in pool.map(pick, windows):
                 yield from found
 
