@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from shapely import LineString, MultiLineString, MultiPoint, MultiPolygon, Point, Polygon, box
 
-from embedfield.grid import Grid
+from embedfield.cells import cells_under
+from embedfield.grid import Grid, Window
 from embedfield.overlay import Cover, Overlay
 from embedfield.shapes import shapes_on
 
@@ -432,3 +434,11 @@ def test_what_lies_beyond_is_measured_on_the_sphere() -> None:
     whole, inside, off = (sphere_area(box(*part)) for part in ((5, 5, 15, 15), (5, 5, 10, 10), (-10, 2, -5, 4)))
     wanted = [whole - inside, 0, off, np.deg2rad(5), 0, 2, 0, 0]
     np.testing.assert_allclose(Overlay(objects(shapes), grid).beyond, wanted, rtol=1e-5, atol=1e-15)
+
+
+def test_a_hole_along_the_edge_of_a_window_takes_nothing_of_it() -> None:
+    # At such a polygon exactextract 0.3 ends the process.
+    polygon = Polygon([(-1, -5), (5, -5), (5, 5), (-1, 5)], [[(1, 0), (3, 0), (3, 2), (1, 2)]])
+    found = cells_under(np.array([polygon]), Window(0, 0, 4, 4))
+    assert found.share.tolist() == [1.0] * 16
+    assert sorted(zip(found.row.tolist(), found.col.tolist(), strict=True)) == list(product(range(4), range(4)))
