@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 from embedfield import cli, weights
 from embedfield.encoders.analytic import Analytic
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from embedfield.grid import Bounds
+
+# Whether a test passes is no matter of chance: its examples are the same in every run.
+settings.register_profile("steady", derandomize=True, deadline=None)
+settings.load_profile("steady")
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 

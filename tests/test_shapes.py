@@ -28,9 +28,12 @@ from shapely import (
     box,
 )
 
-from embedfield.errors import PlacesError
+from embedfield.errors import EmbedfieldWarning, PlacesError
 from embedfield.shapes import Shapes, shapes_on
 from embedfield.shapes.circles import buffered, circles
+
+# Such edges are told apart by where they are cut.
+pytestmark = pytest.mark.filterwarnings("ignore:A shape has an edge:embedfield.errors.EmbedfieldWarning")
 
 RADIUS = 6_371_008.8
 SPHERE = pyproj.Geod(a=RADIUS, b=RADIUS)
@@ -687,3 +690,15 @@ def test_countries_keep_their_ground_through_any_map_of_the_world(crs: str) -> N
         # Mercator's map ends before the pole does.
         if crs != "EPSG:3857" or one.bounds[1] > -85:
             assert area(other) == pytest.approx(area(one), rel=1e-4)
+
+
+def test_an_edge_that_jumps_is_warned_of() -> None:
+    with pytest.warns(EmbedfieldWarning, match="an edge from longitude 179 to -179: it is taken the short way"):
+        shapes_on([Polygon([(179, 0), (-179, 0), (-179, 1), (179, 1)])], "EPSG:4326")
+
+
+@pytest.mark.filterwarnings("error::embedfield.errors.EmbedfieldWarning")
+def test_edges_that_do_not_jump_are_not_warned_of() -> None:
+    long = Polygon([(-100, 0), (0, 0), (100, 0), (100, 1), (0, 1), (-100, 1)])
+    found = shapes_on([box(-180, -90, 180, 90), box(170, 0, 190, 1), long], "EPSG:4326")
+    assert found.status.tolist() == ["", "", ""]

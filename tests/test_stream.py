@@ -389,6 +389,7 @@ def test_a_row_of_points_stays_a_row(
     assert table["bumps_001"].is_valid().to_pylist() == [kind == "valid" for kind in wanted]
 
 
+@pytest.mark.filterwarnings("ignore:A shape has an edge:embedfield.errors.EmbedfieldWarning")
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(ROWS_OF_SHAPES), min_size=1, max_size=40), st.booleans())
 def test_a_row_of_shapes_stays_a_row(

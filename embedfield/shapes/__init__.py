@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import shapely
 from shapely import GeometryType
 
+from embedfield.errors import EmbedfieldWarning
 from embedfield.projection import DEGREES, plane_of, projection
 from embedfield.shapes.circles import buffered, checked_radius
 from embedfield.shapes.courses import DEGREE, Course, followed
@@ -147,8 +149,26 @@ def _folded(geometries: Geometries) -> Geometries:
     rest[wide] = False
     found[rest] = mended(found[rest])
     parts, owner = apart(found[wide])
+    _warn_jumps(parts)
     found[wide] = mended(together(_cut(parts, "jumps"), owner, len(wide)))
     return found
+
+
+def _warn_jumps(parts: Geometries) -> None:
+    """Warn where an edge might be meant to go around the other side of the globe."""
+    polygons = shapely.get_dimensions(parts) == 2
+    lines = np.concatenate((shapely.get_rings(parts[polygons]), parts[shapely.get_dimensions(parts) == 1]))
+    xy, line = shapely.get_coordinates(lines, return_index=True)
+    step = np.where(line[1:] == line[:-1], abs(np.diff(xy[:, 0])), 0.0)
+    jumps = np.flatnonzero((step > 180) & (step < 360 - ROOM))
+    if len(jumps):
+        here, there = xy[jumps[0] : jumps[0] + 2, 0]
+        warnings.warn(
+            f"A shape has an edge from longitude {here:g} to {there:g}: it is taken the short way, across the "
+            "antimeridian. Put corners between if it goes the long way.",
+            EmbedfieldWarning,
+            stacklevel=2,
+        )
 
 
 def _wrapped(points: Geometries) -> Geometries:
