@@ -18,7 +18,8 @@ from embedfield.card import Card
 from embedfield.errors import PlacesError
 from embedfield.field import Field
 from embedfield.formats import OPENERS, open_field
-from embedfield.tables import lonlat_of
+from embedfield.located import located_of, lonlat_of
+from embedfield.sampler import Sampler
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from embedfield.evaluate import Precision
     from embedfield.field import Method
+    from embedfield.located import Located
 
 # Fields and models that are kept open, whoever asks for them: a search over parameters clones at every fold.
 KEPT = 4
@@ -140,17 +142,17 @@ class LocationEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  
             WeightsError: If a model's weights cannot be had.
         """
         places, field = _checked_places(X), self._field()
-        if _has_shapes(places):
-            return self._over(field, places)
+        if isinstance(places, geopandas.GeoDataFrame):
+            located = located_of(places)
+            if not located.points:
+                return self._over(field, located)
         if "exact" not in field.methods:
             return field.at(lonlat_of(places), self.method)
         with _LOCK:
             return field.at(lonlat_of(places), self.method)
 
-    def _over(self, field: Field, places: geopandas.GeoDataFrame) -> npt.NDArray[np.float32]:
+    def _over(self, field: Field, located: Located) -> npt.NDArray[np.float32]:
         """Return a statistic of a field over each geometry, (N, dim)."""
-        from embedfield.sample import zonal_stats
-
         if self.stat not in STATS:
             raise PlacesError(f"stat={self.stat!r} is nothing to take of embeddings. Choose from: {', '.join(STATS)}.")
         if "nearest" not in field.methods:
@@ -159,9 +161,7 @@ class LocationEmbedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  
                 "stored field, an EncodedField over a grid, or the polygons' centroids."
             )
         with _LOCK:
-            table = zonal_stats(field, places[[places.geometry.name]], self.stat)
-        # Between the geometry and the status.
-        return table.iloc[:, 1:-1].to_numpy(dtype=np.float32)
+            return Sampler(field, stats=self.stat).sample(located).numbers
 
     def get_feature_names_out(self, input_features: object = None) -> npt.NDArray[np.object_]:  # noqa: ARG002  scikit-learn's
         """Return the names of the columns, ``<model>_000`` and on.
@@ -292,11 +292,3 @@ def _checked_places(places: pd.DataFrame | npt.ArrayLike) -> pd.DataFrame | npt.
             f"Places of shape {found.shape}. Give (N, 2): degrees, longitude first; or a table with such columns."
         )
     return found
-
-
-def _has_shapes(places: pd.DataFrame | npt.NDArray[Any]) -> bool:
-    """Whether places have geometries, and some of them are no points."""
-    if not isinstance(places, geopandas.GeoDataFrame) or places.active_geometry_name is None:
-        return False
-    kinds = places.geometry.geom_type.dropna()
-    return bool((kinds != "Point").any())

@@ -38,6 +38,7 @@ class _Finder(MetaPathFinder):
         path: Sequence[str] | None,  # noqa: ARG002  its signature
         target: ModuleType | None = None,  # noqa: ARG002  the same
     ) -> ModuleSpec | None:
+        """Return how a module is loaded; None for any but the one that is waited for."""
         if fullname != self._package:
             return None
         sys.meta_path.remove(self)
@@ -58,9 +59,11 @@ class _Loader(Loader):
         return getattr(self._loader, name)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """Return the module, still empty, as the other makes it."""
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
+        """Load the module, which then says that the other did."""
         if module.__spec__:
             module.__spec__.loader = self._loader
         module.__loader__ = self._loader

@@ -11,6 +11,7 @@ import shapely
 
 from embedfield.errors import StorageError
 from embedfield.located import Located
+from embedfield.sampler import Samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from embedfield.field import Field
-    from embedfield.sampler import Samples
 
 # Squares that the pixels of a field are divided into, at most, to count the places in each.
 SQUARES = 2**20
@@ -115,8 +115,6 @@ class Parts:
 
     def samples(self) -> Iterator[Samples]:
         """Yield what was found, in the batches that were divided, in their order."""
-        from embedfield.sampler import Samples
-
         given = np.zeros(int(self._part[-1]) + 1, dtype=np.int64)
         for sizes in self._sizes:
             numbers = np.flatnonzero(sizes).tolist()

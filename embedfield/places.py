@@ -39,12 +39,7 @@ def checked(
         PlacesError: If the shape is another, or a coordinate is not finite or
             out of range.
     """
-    try:
-        places = np.asarray(lonlat, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise PlacesError(f"Places are not numbers: {error}. Give (N, 2): degrees, longitude first.") from error
-    if places.ndim != 2 or places.shape[1] != 2:
-        raise PlacesError(f"Places of shape {places.shape}. Give (N, 2): degrees, longitude first.")
+    places = pairs(lonlat)
     _refuse(~np.isfinite(places).all(axis=1), places, "is not a pair of finite numbers", "Remove such rows")
     lon, lat = places.T
     _refuse(abs(lat) > 90, places, "has a latitude outside [-90, 90]", "Is longitude first, and are both degrees?")
@@ -57,6 +52,27 @@ def checked(
     if (lon > 180).any():
         places = np.column_stack((turned(lon), lat))
     return places
+
+
+def pairs(places: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return places as an array of pairs of numbers, whichever these are.
+
+    Args:
+        places: (x, y), (N, 2).
+
+    Returns:
+        (N, 2), float64.
+
+    Raises:
+        PlacesError: If they are no numbers, or the shape is another.
+    """
+    try:
+        found = np.asarray(places, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise PlacesError(f"Places are not numbers: {error}. Give (N, 2): degrees, longitude first.") from error
+    if found.ndim != 2 or found.shape[1] != 2:
+        raise PlacesError(f"Places of shape {found.shape}. Give (N, 2): degrees, longitude first.")
+    return found
 
 
 def turned(lon: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

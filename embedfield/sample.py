@@ -5,19 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import geopandas
-import numpy as np
 import pandas as pd
 
-from embedfield.errors import PlacesError
-from embedfield.located import Located
-from embedfield.projection import DEGREES, plane_of
-from embedfield.sampler import STATUS, Sampler, warn_swapped
-from embedfield.tables import coordinates_of, read_places
+from embedfield.located import located_of, warn_off
+from embedfield.places import pairs
+from embedfield.sampler import STATUS, Sampler
+from embedfield.tables import read_places
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import geopandas
     import numpy.typing as npt
 
     from embedfield.field import Field, Method
@@ -104,55 +102,12 @@ def zonal_stats(
 def _table(sampler: Sampler, places: str | Path | pd.DataFrame | npt.ArrayLike, crs: Any) -> pd.DataFrame:
     if isinstance(places, str | Path):
         places, crs = read_places(places, crs=crs), None
-    table = places if isinstance(places, pd.DataFrame) else pd.DataFrame(_pairs(places), columns=["lon", "lat"])
+    table = places if isinstance(places, pd.DataFrame) else pd.DataFrame(pairs(places), columns=["lon", "lat"])
     sampler.check_free(map(str, table.columns))
     located = located_of(table, crs)
-    warn_swapped(located.swapped(), len(located))
+    warn_off(located.off(), len(located))
     found = sampler.sample(located)
     return pd.concat([table, _columns(sampler, found, table.index)], axis=1)
-
-
-def located_of(table: pd.DataFrame, crs: Any = None) -> Located:
-    """Return where the rows of a table are.
-
-    Args:
-        table: A GeoDataFrame; or with columns of coordinates, by their usual
-            names or those that its ``attrs["lonlat"]`` gives.
-        crs: Reference system of the coordinates, as pyproj takes it, where the
-            table does not say it; None for degrees.
-
-    Raises:
-        PlacesError: If it has neither, or a reference system is missing, none
-            on the globe, or stated twice.
-    """
-    if not isinstance(table, geopandas.GeoDataFrame) or table.active_geometry_name is None:
-        said = table.attrs.get("crs", DEGREES) if crs is None else crs
-        return Located(plane_of(said, "The table")[0], xy=coordinates_of(table))
-    if table.crs is None and crs is None:
-        raise PlacesError(
-            "The places have no reference system. Give crs=, or set it: with geopandas, places.set_crs('EPSG:4326')."
-        )
-    if table.crs is not None and crs is not None:
-        raise PlacesError(f"The places have a reference system of their own, {table.crs.name}. Leave crs out.")
-    code, _ = plane_of(table.crs if crs is None else crs, "The table")
-    return Located(code, geometries=np.asarray(table.geometry.array))
-
-
-def _pairs(places: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Return an array of places, (N, 2), float64.
-
-    Raises:
-        PlacesError: If it is none.
-    """
-    try:
-        pairs = np.asarray(places, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise PlacesError(f"Places are not numbers: {error}. Give (N, 2): degrees, longitude first.") from error
-    if pairs.size == 0 and pairs.ndim == 1:
-        pairs = pairs.reshape(0, 2)
-    if pairs.ndim != 2 or pairs.shape[1] != 2:
-        raise PlacesError(f"Places of shape {pairs.shape}. Give (N, 2): degrees, longitude first.")
-    return pairs
 
 
 def _columns(sampler: Sampler, found: Samples, index: pd.Index[Any]) -> pd.DataFrame:

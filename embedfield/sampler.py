@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import warnings
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from embedfield.errors import EmbedfieldWarning, PlacesError
+from embedfield.errors import PlacesError
+from embedfield.projection import EARTH
 from embedfield.zonal import SINGLE, Stat, checked_stats, zones
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 Columns = Literal["wide", "list"]
 STATUS = "status"
-# Metres of a degree of latitude.
-DEGREE = 111_195.0
 # The part of a pixel by which an edge may stray from its course on the way to another reference system.
 ASTRAY = 0.01
 
@@ -196,7 +194,7 @@ class Sampler:
                 if progress:
                     progress((before + share) / len(self.fields))
 
-            metres = field.grid.res_degrees * DEGREE * ASTRAY
+            metres = np.deg2rad(field.grid.res_degrees) * EARTH * ASTRAY
             shapes = located.shapes(field.grid.crs, self.buffer, metres)
             found = zones(field, shapes.geometries, self.stats or (), told)
             for stat in self.stats or ():
@@ -212,16 +210,6 @@ def stems(fields: Sequence[Field]) -> list[str]:
     names = [field.band_names[0] for field in fields]
     own = [field.card.name if names.count(name) == 1 else field.name for field, name in zip(fields, names, strict=True)]
     return [stem if own.count(stem) == 1 else f"{stem}-{number + 1}" for number, stem in enumerate(own)]
-
-
-def warn_swapped(swapped: int, count: int) -> None:
-    """Warn where most places would be on the globe if longitude and latitude were swapped, and are not as they are."""
-    if 2 * swapped > count:
-        warnings.warn(
-            f"{swapped:,} of {count:,} places have latitudes beyond 90 degrees: longitude and latitude may be swapped.",
-            EmbedfieldWarning,
-            stacklevel=3,
-        )
 
 
 def _first(before: npt.NDArray[np.str_], own: npt.NDArray[np.str_]) -> npt.NDArray[np.str_]:

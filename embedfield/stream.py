@@ -15,12 +15,11 @@ import shapely
 
 from embedfield.amounts import bytes_text
 from embedfield.errors import StorageError
-from embedfield.located import Located
+from embedfield.located import Located, warn_off
 from embedfield.parts import Parts, Squares
-from embedfield.places import turned
-from embedfield.projection import DEGREES, plane_of
-from embedfield.sampler import STATUS, Sampler, Samples, warn_swapped
-from embedfield.tables import PlacesBatch, PlacesFile, check_output, new_table, open_places
+from embedfield.projection import plane_of
+from embedfield.sampler import STATUS, Sampler, Samples
+from embedfield.tables import PlacesBatch, PlacesFile, check_output, new_table, open_places, points_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -140,12 +139,12 @@ class _Run:
         return Located(self._crs, batch.geometries, batch.xy)
 
     def points(self) -> bool:
-        """Return whether all are points, once it is known that they are not swapped."""
-        points, swapped = True, 0
+        """Return whether all are points; warn if most are no places."""
+        points, off = True, 0
         for located in self.located("reading the places"):
             points &= located.points
-            swapped += located.swapped()
-        warn_swapped(swapped, self.file.count)
+            off += located.off()
+        warn_off(off, self.file.count)
         return points
 
     def answers(self, sampler: Sampler, folder: Path) -> Iterator[tuple[PlacesBatch, Samples]]:
@@ -236,10 +235,7 @@ def _table(batch: PlacesBatch, samples: Samples, schema: pa.Schema, layout: list
     columns.append(pa.array(samples.status))
     held = [*batch.table.columns, *columns]
     if len(held) < len(schema) and batch.xy is not None:
-        x, y = batch.xy.T
-        points = shapely.points(turned(x) if crs == DEGREES else x, y)
-        points[~np.isfinite(batch.xy).all(axis=1)] = None
-        held.append(pa.array(shapely.to_wkb(points), type=pa.binary()))
+        held.append(pa.array(shapely.to_wkb(points_of(batch.xy, crs)), type=pa.binary()))
     return pa.Table.from_arrays(held, schema=schema)
 
 

@@ -34,7 +34,7 @@ from spatial_folds import FOLDS, REPEATS, Folds, folds_of, latlon, nearest_km
 import embedfield as ef
 from embedfield.embedder import LocationEmbedder
 from embedfield.errors import EmbedfieldError, PlacesError
-from embedfield.tables.memory import lonlat_of
+from embedfield.located import lonlat_of
 
 mpl.use("agg")
 from matplotlib import pyplot as plt

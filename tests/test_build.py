@@ -17,6 +17,7 @@ import pytest
 import shapely
 import torch
 from fields import ArrayField
+from other_process import holding
 
 from embedfield.build import build_field
 from embedfield.card import Card
@@ -431,19 +432,11 @@ def test_a_checkpoint_of_ones_own_is_what_the_field_holds(catalog: Path) -> None
         assert field.band_names[-1] == "satclip-vit16-l40_031"
 
 
-HOLD = "import filelock, sys\nwith filelock.FileLock(sys.argv[1]): print('held', flush=True); sys.stdin.read()"
-
-
 def test_a_field_that_another_process_is_building_is_refused(catalog: Path) -> None:
-    (catalog / "xyz").mkdir(parents=True)
-    command = [sys.executable, "-c", HOLD, str(catalog / "xyz" / f".{ID}.lock")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
+    with holding(catalog / "xyz" / f".{ID}.lock"):
         with pytest.raises(BusyError, match=r"Another process is building .*Wait for it.*--out"):
             build(catalog)
         build(catalog, res=20)
-        other.communicate()
     assert build(catalog).disk_path.exists()
 
 

@@ -291,7 +291,10 @@ def test_rows_that_are_no_places_stay_and_say_why(run: Callable[..., Done], stor
 def test_swapped_coordinates_are_warned_of(run: Callable[..., Done], stored: Path, tmp_path: Path) -> None:
     (tmp_path / "places.csv").write_text("lon,lat\n47,108\n47,109\n47,8\n")
     done = run("sample", stored, "places.csv", "-o", "t.csv")
-    warning = "2 of 3 places have latitudes beyond 90 degrees: longitude and latitude may be swapped."
+    warning = (
+        "2 of 3 places have latitudes beyond 90 degrees: longitude and latitude may be swapped, or be in another "
+        "reference system."
+    )
     assert done == Done(0, "t.csv\n", f"embedfield: warning: {warning}\n3 places: 2 invalid, 1 valid\n")
 
 

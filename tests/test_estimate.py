@@ -5,8 +5,6 @@ from __future__ import annotations
 import inspect
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,7 @@ import geopandas
 import numpy as np
 import pytest
 import shapely
+from other_process import holding
 
 import embedfield as ef
 from embedfield import estimate as estimating
@@ -235,18 +234,10 @@ def test_another_field_that_is_there_is_refused_unless_it_may_be_replaced(catalo
     assert not found.there
 
 
-HOLD = "import filelock, sys\nwith filelock.FileLock(sys.argv[1]): print('held', flush=True); sys.stdin.read()"
-
-
 def test_a_field_that_another_process_is_building_is_refused(catalog: Path) -> None:
-    (catalog / "xyz").mkdir(parents=True)
-    command = [sys.executable, "-c", HOLD, str(catalog / "xyz" / f".{ID}.lock")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
-        with pytest.raises(BusyError, match="Another process is building"):
-            estimate(catalog)
-        other.communicate()
+    held = holding(catalog / "xyz" / f".{ID}.lock")
+    with held, pytest.raises(BusyError, match="Another process is building"):
+        estimate(catalog)
     assert not estimate(catalog).there
 
 

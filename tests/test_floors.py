@@ -52,7 +52,13 @@ FLOORS: list[set[str]] = [
 WITHIN = {
     *(("errors", "card"), ("card", "errors"), ("grid", "places"), ("tables", "places"), ("weights", "downloads")),
     *(("projection", "places"), ("grid", "projection"), ("region", "projection"), ("region", "grid")),
-    *(("tables", "projection"), ("shapes", "projection"), ("located", "shapes"), ("located", "places")),
+    *(
+        ("tables", "projection"),
+        ("shapes", "projection"),
+        ("located", "shapes"),
+        ("located", "tables"),
+        ("located", "places"),
+    ),
     *(("located", "projection"), ("cells", "grid"), ("overlay", "cells"), ("overlay", "grid")),
     *(("zonal", "field"), ("sampler", "field"), ("sampler", "zonal")),
     *(("stream", "parts"), ("array_field", "formats")),

@@ -6,9 +6,9 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import shapely
+from geometries import objects
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from shapely import LineString, MultiLineString, MultiPoint, MultiPolygon, Point, Polygon, box
@@ -37,14 +37,6 @@ def laid(shapes: Any, grid: Grid, side: int = 64) -> Cover:
     shape, row, col, share, weight = (np.concatenate(parts) for parts in zip(*covers, strict=True))
     order = np.lexsort((col, row, shape))
     return Cover(shape[order], row[order], col[order], share[order], weight[order])
-
-
-def objects(shapes: Any) -> npt.NDArray[Any]:
-    """Return shapes as an array of objects."""
-    shapes = [shapes] if isinstance(shapes, shapely.Geometry) else list(shapes)
-    array = np.empty(len(shapes), dtype=object)
-    array[:] = shapes
-    return array
 
 
 def sphere_area(shape: Any) -> float:

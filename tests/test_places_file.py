@@ -25,8 +25,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedfield.errors import PlacesError
+from embedfield.located import lonlat_of
+from embedfield.tables import coordinates_of
 from embedfield.tables.columns import Numbering, as_type
-from embedfield.tables.places_file import PlacesFile, coordinates_of, lonlat_of, open_places, read_places
+from embedfield.tables.places_file import PlacesFile, open_places, read_places
 
 if TYPE_CHECKING:
     from collections.abc import Callable

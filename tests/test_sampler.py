@@ -16,8 +16,8 @@ from embedfield.errors import EmbedfieldWarning, PlacesError
 from embedfield.evaluate import EncodedField
 from embedfield.formats import write_field
 from embedfield.grid import Grid
-from embedfield.located import Located
-from embedfield.sampler import Sampler, stems, warn_swapped
+from embedfield.located import Located, warn_off
+from embedfield.sampler import Sampler, stems
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -255,11 +255,11 @@ def test_a_column_that_places_have_already_is_refused(sampler: Sampler, taken: s
 
 def test_most_places_swapped_are_warned_about_and_half_of_them_not() -> None:
     swapped = Located(DEGREES, xy=np.array([[47.0, 108.0], [10.0, -91.0], [8.0, 47.0], [np.nan, 108.0], [95.0, 95.0]]))
-    assert swapped.swapped() == 2
-    assert Located("EPSG:3857", xy=swapped.xy).swapped() == 0
+    assert swapped.off() == 3
+    assert Located("EPSG:3857", xy=swapped.xy).off() == 0
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_swapped(2, 4)
-        warn_swapped(0, 0)
+        warn_off(2, 4)
+        warn_off(0, 0)
     with pytest.warns(EmbedfieldWarning, match="1,001 of 2,000 places have latitudes beyond 90.*may be swapped"):
-        warn_swapped(1001, 2000)
+        warn_off(1001, 2000)

@@ -23,6 +23,7 @@ import pytest
 import rasterio
 import shapely
 from fields import ArrayField, Breaking, bumpy, listing
+from geometries import objects
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -357,6 +358,7 @@ ROWS_OF_SHAPES = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:.*have latitudes beyond 90:embedfield.errors.EmbedfieldWarning")
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(sorted(ROWS_OF_A_COLUMN)), max_size=60), st.booleans())
 def test_a_row_of_coordinates_stays_a_row(
@@ -372,14 +374,13 @@ def test_a_row_of_coordinates_stays_a_row(
     assert table["bumps_001"].is_valid().to_pylist() == [kind == "valid" for kind in kinds]
 
 
+@pytest.mark.filterwarnings("ignore:.*have latitudes beyond 90:embedfield.errors.EmbedfieldWarning")
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(sorted(ROWS_OF_GEOMETRIES, key=str)), max_size=40), st.booleans())
 def test_a_row_of_points_stays_a_row(
     field: StoredField, tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, Any]], divide: bool
 ) -> None:
-    folder = tmp_path_factory.mktemp("rows")
-    geometry = np.full(len(rows), None, dtype=object)
-    geometry[:] = [shape for _, shape in rows]
+    folder, geometry = tmp_path_factory.mktemp("rows"), objects([shape for _, shape in rows])
     # What is written 368 lies beyond what longitudes may be; points alone are held to that.
     wanted = ["invalid" if shape is not None and not shape.is_empty and shape.x > 360 else kind for kind, shape in rows]
     shapes(geometry).to_parquet(folder / "places.parquet")
@@ -389,15 +390,14 @@ def test_a_row_of_points_stays_a_row(
     assert table["bumps_001"].is_valid().to_pylist() == [kind == "valid" for kind in wanted]
 
 
+@pytest.mark.filterwarnings("ignore:.*have latitudes beyond 90:embedfield.errors.EmbedfieldWarning")
 @pytest.mark.filterwarnings("ignore:A shape has an edge:embedfield.errors.EmbedfieldWarning")
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(ROWS_OF_SHAPES), min_size=1, max_size=40), st.booleans())
 def test_a_row_of_shapes_stays_a_row(
     field: StoredField, tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, Any]], divide: bool
 ) -> None:
-    folder = tmp_path_factory.mktemp("rows")
-    geometry = np.full(len(rows), None, dtype=object)
-    geometry[:] = [shape for _, shape in rows]
+    folder, geometry = tmp_path_factory.mktemp("rows"), objects([shape for _, shape in rows])
     shapes(geometry).to_parquet(folder / "places.parquet")
     table = _sampled_small(divide, field, folder, stats="mean")
     assert table["status"].to_pylist() == [kind for kind, _ in rows]

@@ -15,6 +15,7 @@ import shapely
 from exactextract import exact_extract
 from exactextract.raster import RasterioRasterSource
 from fields import ArrayField, bumpy
+from geometries import objects
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely import LineString, MultiPoint, MultiPolygon, Point, box
@@ -35,13 +36,6 @@ if TYPE_CHECKING:
 STATS: tuple[Stat, ...] = get_args(Stat)
 THEIRS = ("mean", "std", "min", "max", "median")
 GRID = Grid(west=5.0, north=50.0, res=0.25, width=64, height=48)
-
-
-def objects(*shapes: Any) -> npt.NDArray[Any]:
-    """Return shapes as an array of objects."""
-    array = np.empty(len(shapes), dtype=object)
-    array[:] = shapes
-    return array
 
 
 def holed(dim: int = 3, grid: Grid = GRID) -> npt.NDArray[np.float32]:
@@ -68,7 +62,7 @@ def shapes_over(grid: Grid, seed: int = 1) -> npt.NDArray[Any]:
     inside = box(*(west + 31 * pixel, north - 25 * pixel, west + 39 * pixel, north - 21 * pixel))
     aside = [box(west - 9 * pixel, y, west + 3.3 * pixel, y + 5 * pixel) for y in centres[:9, 1]]
     whole = box(west - pixel, south - pixel, east + pixel, north + pixel)
-    return objects(*circles, *rings, *pairs, *specks, *slivers, *aligned, hole, inside, *aside, whole)
+    return objects([*circles, *rings, *pairs, *specks, *slivers, *aligned, hole, inside, *aside, whole])
 
 
 def official(path: Path, shapes: npt.NDArray[Any], *, weighted: bool = True) -> dict[str, npt.NDArray[np.float64]]:
@@ -151,7 +145,7 @@ def test_statistics_on_a_projected_grid_are_weighed_by_coverage_alone(tmp_path: 
 def test_pixels_at_a_pole_weigh_little(tmp_path: Path) -> None:
     grid = Grid(west=-180.0, north=90.0, res=5.0, width=72, height=36)
     field = ArrayField(holed(2, grid), grid)
-    shapes = objects(box(-180, 60, 180, 90), box(-180, -90, 180, 90), box(-33, -90, 41, -71.2), box(-180, -2, -90, 3))
+    shapes = objects([box(-180, 60, 180, 90), box(-180, -90, 180, 90), box(-33, -90, 41, -71.2), box(-180, -2, -90, 3)])
     wanted = official(written(field, tmp_path / "plain.tif"), shapes)
     check_official(zones(field, shapes, STATS), wanted, spread_of(field.values))
 
@@ -193,7 +187,7 @@ def areas(draw: st.DrawFn) -> Any:
 @given(fields(), st.lists(areas(), min_size=1, max_size=4))
 @settings(max_examples=200, deadline=None)
 def test_statistics_keep_their_order(field: ArrayField, shapes: list[Any]) -> None:
-    found = zones(field, objects(*shapes), STATS)
+    found = zones(field, objects(shapes), STATS)
     valid = found.status == "valid"
     stats = {name: values[valid] for name, values in found.stats.items()}
     for name in ("mean", "median"):
@@ -218,7 +212,7 @@ def test_the_mean_of_a_polygon_is_that_of_its_halves(
     halves = [shape.intersection(first), shape.difference(first)]
     if any(not half.geom_type.endswith("Polygon") or half.area < 1e-4 for half in halves):
         return
-    found = zones(field, objects(shape, *halves), ("mean", "count", "coverage"))
+    found = zones(field, objects([shape, *halves]), ("mean", "count", "coverage"))
     counts = found.stats["count"]
     assert counts[0] == pytest.approx(counts[1:].sum(), abs=1e-9)
     # A grid in one row weighs pixels alike; in more, counts are no weights: take them by rows.
@@ -230,9 +224,9 @@ def test_the_mean_of_a_polygon_is_that_of_its_halves(
 def test_the_mean_of_a_polygon_is_that_of_its_halves_weighed_by_area() -> None:
     field = ArrayField(np.nan_to_num(holed()), GRID)
     whole, west, east = box(6, 40, 20, 49), box(6, 40, 11.1, 49), box(11.1, 40, 20, 49)
-    means = zones(field, objects(whole, west, east)).stats["mean"]
+    means = zones(field, objects([whole, west, east])).stats["mean"]
     np.testing.assert_allclose(means[0], (means[1] * 5.1 + means[2] * 8.9) / 14, rtol=1e-9)
-    south = zones(field, objects(whole, box(6, 40, 20, 44.5), box(6, 44.5, 20, 49))).stats["mean"]
+    south = zones(field, objects([whole, box(6, 40, 20, 44.5), box(6, 44.5, 20, 49)])).stats["mean"]
     sine = np.sin(np.deg2rad([40, 44.5, 49]))
     np.testing.assert_allclose(south[0], np.diff(sine) @ south[1:] / (sine[2] - sine[0]), rtol=1e-9)
 
@@ -240,7 +234,7 @@ def test_the_mean_of_a_polygon_is_that_of_its_halves_weighed_by_area() -> None:
 @given(fields(), st.lists(areas(), min_size=1, max_size=3))
 @settings(max_examples=100, deadline=None)
 def test_the_size_of_blocks_changes_nothing(field: ArrayField, shapes: list[Any]) -> None:
-    whole = zones(field, objects(*shapes), STATS)
+    whole = zones(field, objects(shapes), STATS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("embedfield.zonal.HELD", 1)
         patch.setattr("embedfield.zonal.CELLS", 5)
@@ -249,7 +243,7 @@ def test_the_size_of_blocks_changes_nothing(field: ArrayField, shapes: list[Any]
         patch.setattr("embedfield.medians.RANKED", 16)
         patch.setattr("embedfield.medians.SAMPLE", 3)
         field.blocksize = 3
-        parts = zones(field, objects(*shapes), STATS)
+        parts = zones(field, objects(shapes), STATS)
     assert parts.status.tolist() == whole.status.tolist()
     for name in STATS:
         np.testing.assert_allclose(parts.stats[name], whole.stats[name], rtol=1e-6, atol=1e-6)
@@ -264,10 +258,10 @@ def test_what_lies_wholly_on_pixels_with_a_value_is_covered_wholly() -> None:
 def test_coverage_is_the_part_on_pixels_with_a_value() -> None:
     field = ArrayField(np.ones((1, 4, 4)), Grid(west=0.0, north=2.0, res=1.0, width=4, height=4))
     field.values[:, :, 0] = np.nan
-    shapes = objects(
+    shapes = objects([
         box(0, -2, 4, 2), box(0, 0, 1, 1), box(3, -1, 5, 1), LineString([(0.5, 0.5), (2.5, 0.5)]),
         LineString([(3, 1), (5, 1)]), MultiPoint([(0.5, 0.5), (1.5, 0.5), (9, 9), (1.5, 0.5)]), box(9, 9, 10, 10),
-    )  # fmt: skip
+    ])  # fmt: skip
     found = zones(field, shapes, ("count", "coverage"))
     np.testing.assert_allclose(found.stats["coverage"], [0.75, 0, 0.5, 0.75, 0.5, 0.5, 0], atol=1e-4)
     np.testing.assert_allclose(found.stats["count"], [12, 0, 2, 2, 1, 2, 0], atol=1e-12)
@@ -279,7 +273,7 @@ def test_coverage_is_the_part_on_pixels_with_a_value() -> None:
 
 def test_the_mean_under_a_line_weighs_pixels_by_its_length_in_them() -> None:
     field = ArrayField(np.arange(16).reshape(1, 4, 4), Grid(west=0.0, north=2.0, res=1.0, width=4, height=4))
-    lines = objects(LineString([(0.5, 0), (3, 0)]), LineString([(1, 2), (1, 0.5)]), LineString([(0.2, 1.5)] * 2))
+    lines = objects([LineString([(0.5, 0), (3, 0)]), LineString([(1, 2), (1, 0.5)]), LineString([(0.2, 1.5)] * 2)])
     found = zones(field, lines, STATS)
     np.testing.assert_allclose(found.stats["mean"][:, 0], [(8 * 0.5 + 9 + 10) / 2.5, (1 + 5 * 0.5) / 1.5, 0], rtol=1e-3)
     assert found.stats["min"][:, 0].tolist() == [8, 1, 0]
@@ -291,7 +285,7 @@ def test_several_points_are_a_mean_of_pixels() -> None:
     field = ArrayField(holed(), GRID)
     places = np.random.default_rng(3).uniform((5, 38), (21, 50), (40, 2))
     values = field.at(places, "nearest")
-    found = zones(field, objects(MultiPoint(places), *shapely.points(places)), STATS)
+    found = zones(field, objects([MultiPoint(places), *shapely.points(places)]), STATS)
     there = ~np.isnan(values).any(axis=1)
     np.testing.assert_allclose(found.stats["mean"][0], values[there].mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(found.stats["std"][0], values[there].std(axis=0), rtol=1e-5)
@@ -307,7 +301,7 @@ def test_several_points_are_a_mean_of_pixels() -> None:
 
 
 def test_a_polygon_across_the_antimeridian_has_the_mean_of_both_sides() -> None:
-    (shape,) = shapes_on(objects(box(178, -3, 184, 5)), "EPSG:4326").geometries
+    (shape,) = shapes_on(objects([box(178, -3, 184, 5)]), "EPSG:4326").geometries
     for grid in (
         Grid(west=-180.0, north=90.0, res=1.0, width=360, height=180),
         Grid(west=-30.0, north=90.0, res=1.0, width=360, height=180),
@@ -316,7 +310,7 @@ def test_a_polygon_across_the_antimeridian_has_the_mean_of_both_sides() -> None:
         lon = (grid.lons() + 180) % 360
         field = ArrayField(np.broadcast_to(np.where(lon > 180, lon - 360, lon), (1, *grid.shape)), grid)
         # Longitudes from the antimeridian: 2 degrees before it, 4 beyond.
-        found = zones(field, objects(shape), STATS)
+        found = zones(field, objects([shape]), STATS)
         assert found.stats["mean"][0, 0] == pytest.approx(1.0)
         assert (found.stats["min"][0, 0], found.stats["max"][0, 0]) == (-1.5, 3.5)
         assert found.stats["count"][0] == pytest.approx(48)
@@ -327,7 +321,7 @@ def test_a_polygon_across_the_antimeridian_has_the_mean_of_both_sides() -> None:
 def test_a_circle_around_a_pole_has_the_mean_of_its_cap(pole: int) -> None:
     grid = Grid(west=-180.0, north=90.0, res=0.5, width=720, height=360)
     field = ArrayField(np.broadcast_to(np.sin(np.deg2rad(grid.lats()))[:, None], (1, *grid.shape)), grid)
-    shapes = shapes_on(objects(Point(30, pole)), "EPSG:4326", buffer=2_000_000.0).geometries
+    shapes = shapes_on(objects([Point(30, pole)]), "EPSG:4326", buffer=2_000_000.0).geometries
     found = zones(field, shapes, STATS)
     edge = np.cos(2_000_000 / 6_371_008.8)
     # The mean height of a cap is halfway between its rim and the pole.
@@ -352,7 +346,7 @@ def test_a_speck_has_the_value_of_its_pixel() -> None:
 
 
 def test_what_lies_nowhere_has_no_value_and_no_status_of_its_own() -> None:
-    found = zones(ArrayField(bumpy(2, 30, 40)), objects(None, box(-9, 48, -8, 49), None, box(50, 50, 60, 60)), STATS)
+    found = zones(ArrayField(bumpy(2, 30, 40)), objects([None, box(-9, 48, -8, 49), None, box(50, 50, 60, 60)]), STATS)
     for name in ("mean", "std", "min", "max", "median"):
         assert np.isnan(found.stats[name]).any(axis=1).tolist() == [True, False, True, True]
     assert found.stats["count"][[0, 2, 3]].tolist() == [0, 0, 0]
@@ -370,7 +364,7 @@ def test_no_shapes_have_no_statistics(stat: Stat) -> None:
 @pytest.mark.parametrize("stat", STATS)
 def test_a_field_without_values_has_none_under_shapes(stat: Stat) -> None:
     field = ArrayField(np.full((2, 30, 40), np.nan))
-    found = zones(field, objects(box(-9, 48, -8, 49), Point(-9, 48), box(-9, 48, -9 + 1e-12, 48 + 1e-12)), (stat,))
+    found = zones(field, objects([box(-9, 48, -8, 49), Point(-9, 48), box(-9, 48, -9 + 1e-12, 48 + 1e-12)]), (stat,))
     assert found.status.tolist() == ["nodata"] * 3
     assert np.isnan(found.stats[stat]).all() if found.stats[stat].ndim == 2 else not found.stats[stat].any()
 

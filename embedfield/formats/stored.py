@@ -122,6 +122,7 @@ class StoredField(Field):
         def pick(
             part: tuple[list[npt.NDArray[np.int64]], Window],
         ) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
+            """Return the values of the pixels of a window, block by block, some at a time."""
             blocks, window = part
             codes = self._codes(window).reshape(self.dim, -1)
             inside = [(rows[own] - window.row_off) * window.width + cols[own] - window.col_off for own in blocks]

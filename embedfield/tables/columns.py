@@ -6,15 +6,19 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import shapely
 
 from embedfield.errors import PlacesError
+from embedfield.places import turned
+from embedfield.projection import DEGREES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import numpy as np
     import numpy.typing as npt
 
 
@@ -179,3 +183,49 @@ def _all(found: pa.Array) -> bool:
 
 def _some(found: pa.Array) -> bool:
     return pc.any(found, min_count=0).as_py() is True
+
+
+def coordinates_of(table: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """Return what stands in a table's columns of coordinates.
+
+    Args:
+        table: Its ``attrs["lonlat"]`` names the columns; otherwise they have usual names.
+
+    Returns:
+        (x, y) as they stand there, (N, 2), float64; NaN where a cell is empty.
+
+    Raises:
+        PlacesError: If there are no such columns, or a cell is no number.
+    """
+    names = _said(table)
+    if len(names) < 2:
+        names = [coordinate_column(table.columns, "The table", axis) for axis in (LON, LAT)]
+    return np.column_stack([_numbers(table, name) for name in names])
+
+
+def points_of(xy: npt.NDArray[np.float64], crs: str) -> npt.NDArray[Any]:
+    """Return coordinates as points, none where one is missing.
+
+    Args:
+        xy: (x, y), (N, 2); longitudes beyond 180 degrees mean the west.
+        crs: Their reference system.
+    """
+    x, y = xy.T
+    points: npt.NDArray[Any] = shapely.points(turned(x) if crs == DEGREES else x, y)
+    points[~np.isfinite(xy).all(axis=1)] = None
+    return points
+
+
+def _said(table: pd.DataFrame) -> list[str]:
+    """Return the columns of coordinates that a table names; one may have been renamed since the file was read."""
+    return [name for name in table.attrs.get("lonlat", ()) if name in table.columns]
+
+
+def _numbers(table: pd.DataFrame, name: str) -> npt.NDArray[np.float64]:
+    """Return a column as numbers; an empty cell is NaN."""
+    column = table[name]
+    try:
+        numbers: npt.NDArray[np.float64] = pd.to_numeric(column.where(~column.isin(GAPS))).to_numpy(dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise PlacesError(f"Column {name!r} holds what is no number: {error}. Write decimal degrees.") from error
+    return numbers

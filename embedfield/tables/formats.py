@@ -157,7 +157,7 @@ def gpkg(part: Path, table: Contents) -> Iterator[Write]:
 
         try:
             yield write
-        except BaseException:
+        except BaseException:  # Ctrl-C too: the thread would wait for ever
             give(AbandonedError())
             raise
         give(None)

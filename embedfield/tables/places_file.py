@@ -26,7 +26,6 @@ from embedfield.tables.columns import (
     numbers_of,
     refuse_duplicates,
 )
-from embedfield.tables.memory import coordinates_of, lonlat_of
 from embedfield.tables.text import SEPARATORS, TextSource
 from embedfield.tables.vector import VectorSource
 
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
     import pandas as pd
-
-__all__ = ["PlacesBatch", "PlacesFile", "coordinates_of", "lonlat_of", "open_places", "read_places"]
 
 # What stands for a geometry that nothing can be made of: unlike None it is not missing, and it is nowhere.
 UNREADABLE = shapely.points(np.inf, np.inf)

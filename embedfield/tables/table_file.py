@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import geopandas
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyogrio.errors
 import shapely
 
 from embedfield.errors import EmbedfieldError, OutputExistsError, PlacesError, StorageError
-from embedfield.places import turned
+from embedfield.tables.columns import coordinates_of, points_of
 from embedfield.tables.formats import (
     EXTENSION,
     FORMATS,
@@ -33,7 +32,6 @@ from embedfield.tables.formats import (
     gpkg,
     plain,
 )
-from embedfield.tables.places_file import coordinates_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -305,13 +303,9 @@ def _geometry(table: pd.DataFrame) -> str | None:
 
 def _located(table: pd.DataFrame) -> geopandas.GeoDataFrame:
     """Return a table with its coordinates as points; none where one is missing."""
-    xy = coordinates_of(table)
     named = bool(table.attrs.get("lonlat")) and set(table.attrs["lonlat"]) <= set(table.columns)
     crs = table.attrs.get("crs", "EPSG:4326") if named else "EPSG:4326"
-    if crs == "EPSG:4326":
-        xy = np.column_stack((turned(xy[:, 0]), xy[:, 1]))
-    points = np.where(np.isfinite(xy).all(axis=1), shapely.points(xy), None)
-    return geopandas.GeoDataFrame(table, geometry=points, crs=crs)
+    return geopandas.GeoDataFrame(table, geometry=points_of(coordinates_of(table), crs), crs=crs)
 
 
 def _arrow(table: pd.DataFrame, metadata: Mapping[str, str]) -> pa.Table:
