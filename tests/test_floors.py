@@ -45,7 +45,7 @@ FLOORS: list[set[str]] = [
         "embedder",
         "accessor",
     },
-    {"cli", "__init__"},
+    {"cli", "commands", "__init__"},
     {"__main__"},
 ]
 # Rooms of one floor that may see each other: the first may import the second.
@@ -62,6 +62,7 @@ WITHIN = {
     *(("located", "projection"), ("cells", "grid"), ("overlay", "cells"), ("overlay", "grid")),
     *(("zonal", "field"), ("sampler", "field"), ("sampler", "zonal")),
     *(("stream", "parts"), ("array_field", "formats")),
+    ("cli", "commands"),
     *(("reduce", "field"), ("stac", "formats"), ("advise", "advice")),
     *(
         ("build", "order"),
