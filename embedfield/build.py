@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from embedfield.catalog import add_to_catalog, is_entered
 from embedfield.certificate import write_certificate
 from embedfield.clock import Clock
 from embedfield.folder import held, old_folder, put_in_place, remove, work_folder
@@ -14,7 +15,6 @@ from embedfield.integrity import storage_errors, write_sums
 from embedfield.order import Order
 from embedfield.plan import sweep
 from embedfield.preview import write_preview
-from embedfield.stac import add_to_catalog, is_entered
 from embedfield.verify import verify_field
 
 if TYPE_CHECKING:

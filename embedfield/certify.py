@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from embedfield.catalog import is_entered, refresh
 from embedfield.certificate import FILE, PICTURE, write_certificate
 from embedfield.folder import held
 from embedfield.formats import open_field
 from embedfield.formats.address import Address, place_of
 from embedfield.integrity import SUMS, absolute, listed, storage_errors, update_sums
-from embedfield.stac import is_entered, refresh
 from embedfield.verify import verify_field
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 import numpy as np
 
 from embedfield import models
+from embedfield.catalog import check_catalog
 from embedfield.errors import DeviceError, FormatError, GridError, OutputExistsError, PackingError
 from embedfield.evaluate import ROUNDED, EncodedField, Precision, check_centres, load
 from embedfield.folder import area_of, field_id, work_folder
@@ -20,7 +21,6 @@ from embedfield.plan import Plan, identity, precision_begun
 from embedfield.precision import choose
 from embedfield.reduce import check_components
 from embedfield.region import Region
-from embedfield.stac import check_catalog
 
 if TYPE_CHECKING:
     from collections.abc import Callable

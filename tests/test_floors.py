@@ -29,7 +29,7 @@ FLOORS: list[set[str]] = [
         "progress",
     },
     {"models", "field", "reduce", "zonal", "sampler", "axes"},
-    {"formats", "evaluate", "sample", "parts", "stream", "array_field", "stac", "preview", "certificate"},
+    {"formats", "evaluate", "sample", "parts", "stream", "array_field", "stac", "catalog", "preview", "certificate"},
     {
         "precision",
         "plan",
@@ -63,7 +63,7 @@ WITHIN = {
     *(("zonal", "field"), ("sampler", "field"), ("sampler", "zonal")),
     *(("stream", "parts"), ("array_field", "formats")),
     ("cli", "commands"),
-    *(("reduce", "field"), ("stac", "formats"), ("advise", "advice")),
+    *(("reduce", "field"), ("stac", "formats"), ("catalog", "stac"), ("catalog", "formats"), ("advise", "advice")),
     *(
         ("build", "order"),
         ("build", "plan"),

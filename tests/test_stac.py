@@ -24,12 +24,14 @@ import zarr
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 from references import REFERENCE
 
+from embedfield import catalog as catalogue
 from embedfield import stac
 from embedfield.build import build_field
+from embedfield.catalog import add_to_catalog
 from embedfield.errors import FormatError
 from embedfield.formats import open_field, write_field
 from embedfield.integrity import check_sums, listed
-from embedfield.stac import EXTENSIONS, add_to_catalog
+from embedfield.stac import EXTENSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -473,7 +475,7 @@ def test_fields_entered_by_processes_at_once_are_all_there(
 ) -> None:
     paths = write_fields(catalog, make_field, 10)
     code = (
-        "import sys; from pathlib import Path; from embedfield.stac import add_to_catalog;"
+        "import sys; from pathlib import Path; from embedfield.catalog import add_to_catalog;"
         "from embedfield.formats import open_field;"
         "print('ready', flush=True); sys.stdin.readline();"
         "[add_to_catalog(Path(sys.argv[1]), open_field(path)) for path in sys.argv[2:]]"
@@ -538,10 +540,10 @@ def test_a_published_catalogue_of_somebody_else_gets_relative_links(catalog: Pat
 def test_a_reader_never_meets_a_link_to_what_is_not_there(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = list[str]()
 
-    def note(_: stac._Folder, href: str, text: str) -> None:
+    def note(_: catalogue._Folder, href: str, text: str) -> None:
         written.append(Path(href).name)
 
-    monkeypatch.setattr(stac._Folder, "write_text_to_href", note)
+    monkeypatch.setattr(catalogue._Folder, "write_text_to_href", note)
     with build_field("xyz", 10, out=catalog, device="cpu"):
         assert written == [f"{PLAIN}.json", "collection.json", "catalog.json"]
 
@@ -593,5 +595,5 @@ def test_an_item_that_was_damaged_is_not_written_anew(catalog: Path) -> None:
     path.write_text(json.dumps(item | {"properties": {}}))
     before = path.read_text()
     with open_field(path.parent) as field, pytest.raises(FormatError, match="is no STAC item: .*--overwrite"):
-        stac.refresh(field, ["certificate.json"])
+        catalogue.refresh(field, ["certificate.json"])
     assert path.read_text() == before
