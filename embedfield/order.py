@@ -87,9 +87,9 @@ class Order:
         **inputs: Any,
     ) -> Self:
         """Return the order of a build, its model loaded. Arguments and errors are those of `build_field`."""
-        _check_choices(format, dtype, layout, precision)
+        check_choices(format, dtype, layout, precision)
         region = Region.read(region, layer) if isinstance(region, str | Path) else region
-        grid = _grid(res, bounds, crs, region)
+        grid = grid_over(res, bounds, crs, region)
         card = models.asked(model, inputs, dims)
         check_centres(supersample)
         if pca is not None:
@@ -101,7 +101,7 @@ class Order:
         folder = out / card.name / field_id(card.name, grid, format, dtype, wishes, area=area, layout=layout)
         _check_place(out, folder)
         _check_size(grid, (pca or card.dim) * np.dtype(dtype).itemsize, folder)
-        _check_latitudes(grid, card)
+        check_latitudes(grid, card)
         official = load(
             model, weights, device, None, dims=dims, database=database, offline=offline, report=report, **inputs
         )
@@ -185,7 +185,7 @@ def _given(**wishes: float | None) -> dict[str, float]:
     return {name: value for name, value in wishes.items() if value is not None}
 
 
-def _grid(res: float, bounds: Bounds | None, crs: str, region: Region | None) -> Grid:
+def grid_over(res: float, bounds: Bounds | None, crs: str, region: Region | None) -> Grid:
     """Return the grid over bounds, else over a region, else over all that a reference system is for."""
     if bounds is None and region is not None:
         return Grid.covering(res, region.bounds(crs), crs)
@@ -202,7 +202,14 @@ def _earlier_precision(folder: Path, official: Evaluator) -> Precision | None:
     return next((name for name in (official.precision, *official.faster) if name == found), None)
 
 
-def _check_choices(format: str, dtype: str, layout: str, precision: str | None) -> None:  # noqa: A002
+def check_choices(format: str, dtype: str, layout: str, precision: str | None) -> None:  # noqa: A002
+    """Refuse what there is nothing of by that name.
+
+    Raises:
+        FormatError: If there is no such format, or it has no such layout.
+        PackingError: If there is no such dtype.
+        DeviceError: If there is no such precision.
+    """
     if precision not in (None, *get_args(Precision)):
         raise DeviceError(f"precision={precision!r}. Choose from: {', '.join(get_args(Precision))}.")
     if format not in get_args(Format):
@@ -212,7 +219,7 @@ def _check_choices(format: str, dtype: str, layout: str, precision: str | None) 
     check_layout(SUFFIXES[format], layout)
 
 
-def _check_latitudes(grid: Grid, card: Card) -> None:
+def check_latitudes(grid: Grid, card: Card) -> None:
     """Refuse a grid that lies where a model has no value.
 
     Raises:

@@ -44,6 +44,9 @@ FLOORS: list[set[str]] = [
         "certify",
         "embedder",
         "accessor",
+        "backend",
+        "lazy",
+        "virtual",
     },
     {"cli", "commands", "__init__"},
     {"__main__"},
@@ -80,6 +83,10 @@ WITHIN = {
         ("build", "verify"),
         ("certify", "verify"),
         ("advise", "verify"),
+        ("backend", "lazy"),
+        ("backend", "virtual"),
+        ("virtual", "order"),
+        ("virtual", "precision"),
     ),
 }
 SEE_TORCH = {"encoders", "evaluate"}
