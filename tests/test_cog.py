@@ -404,7 +404,8 @@ def test_blocks_side_by_side_are_read_together_and_no_other(single: Path, monkey
 
         def noted(window: Window) -> npt.NDArray[Any]:
             reads.append(window)
-            return read(window)
+            codes: npt.NDArray[Any] = read(window)
+            return codes
 
         monkeypatch.setattr(field, "_codes", noted)
         field.pixels([0, 5, 130, 299, 299], [0, 130, 140, 3, 256])

@@ -10,8 +10,6 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +19,6 @@ import pytest
 import rasterio
 import shapely
 import zarr
-from pystac.validation.stac_validator import JsonSchemaSTACValidator
 from references import REFERENCE
 
 from embedfield import catalog as catalogue
@@ -30,8 +27,9 @@ from embedfield.build import build_field
 from embedfield.catalog import add_to_catalog
 from embedfield.errors import FormatError
 from embedfield.formats import open_field, write_field
-from embedfield.integrity import check_sums, listed
-from embedfield.stac import EXTENSIONS
+from embedfield.integrity import check_sums, listed, placed
+from embedfield.schemas import kept, validator
+from embedfield.stac import PREFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +37,9 @@ if TYPE_CHECKING:
     from embedfield.evaluate import EncodedField
 
 WEIGHTS = Path(__file__).parent / "reference" / "satclip_l40_small.ckpt"
-PROJJSON = "https://proj.org/schemas/v0.7/projjson.schema.json"
+VALIDATOR = validator()
+# The last two are those of Zarr.
+EXTENSIONS = [url for url in PREFIXES if "/mlm/" not in url]
 # Calls of build_field, by the name of the item that each makes.
 CALLS: dict[str, dict[str, Any]] = {
     "xyz-10deg-cog-uint8": {},
@@ -94,25 +94,11 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
         return Built(root, {name: build(root, name) for name in CALLS})
 
 
-@cache
-def validator() -> JsonSchemaSTACValidator:
-    """Return pystac's validator with the extensions' schemas at hand, so that it fetches none."""
-    made = JsonSchemaSTACValidator()
-    for file in resources.files("embedfield.schemas").iterdir():
-        if file.name.endswith(".json"):
-            schema = json.loads(file.read_text("utf-8"))
-            schema["$id"] = schema["$id"].removesuffix("#")
-            made.schema_cache[schema["$id"]] = schema
-    # Nothing here is given in PROJJSON, so that its schema need not be.
-    made.schema_cache[PROJJSON] = {"$schema": "http://json-schema.org/draft-07/schema#", "$id": PROJJSON}
-    return made
-
-
 def validate(content: dict[str, Any]) -> list[str]:
     """Validate a STAC object with its extensions; return the schemas that were applied."""
     kind = {"Feature": "ITEM", "Collection": "COLLECTION", "Catalog": "CATALOG"}[content["type"]]
     extensions = content.get("stac_extensions", [])
-    applied: list[str] = validator().validate(content, pystac.STACObjectType[kind], content["stac_version"], extensions)
+    applied: list[str] = VALIDATOR.validate(content, pystac.STACObjectType[kind], content["stac_version"], extensions)
     return applied
 
 
@@ -134,12 +120,14 @@ def items_in(root: Path) -> list[str]:
 @pytest.mark.parametrize("name", CALLS)
 def test_an_item_is_valid_with_all_its_extensions(built: Built, name: str) -> None:
     assert built.item(name)["id"] == name
-    assert validate(built.item(name))[1:] == EXTENSIONS
+    assert validate(built.item(name))[1:] == EXTENSIONS[: None if "-zarr-" in name else -2]
 
 
 @pytest.mark.parametrize("model", ["xyz", "sh-l10", "satclip-vit16-l40"])
 def test_a_collection_is_valid_with_the_embeddings_extension(built: Built, model: str) -> None:
-    assert EXTENSIONS[-1] in validate(read(built.root / model / "collection.json"))
+    assert "https://stac-extensions.github.io/embeddings/v0.0.1/schema.json" in validate(
+        read(built.root / model / "collection.json")
+    )
 
 
 def test_the_catalogue_is_valid(built: Built) -> None:
@@ -147,7 +135,7 @@ def test_the_catalogue_is_valid(built: Built) -> None:
 
 
 def test_each_schema_is_kept_under_the_address_that_items_give() -> None:
-    assert set(EXTENSIONS) <= set(validator().schema_cache)
+    assert set(PREFIXES) <= set(kept())
 
 
 WRONG_ITEMS: dict[str, Callable[[dict[str, Any]], object]] = {
@@ -170,14 +158,49 @@ WRONG_ITEMS: dict[str, Callable[[dict[str, Any]], object]] = {
     "a shape of one": lambda item: item["properties"].update({"proj:shape": [1]}),
     "a scale in words": lambda item: item["assets"]["embeddings"]["bands"][0].update({"raster:scale": "1"}),
     "no citation": lambda item: item["properties"].pop("sci:citation"),
-    "software without a name": lambda item: item["properties"].pop("processing:software"),
+    "software without a version": lambda item: item["properties"]["processing:software"].update(embedfield=1),
+    "a version that is a number": lambda item: item["properties"].update(version=1),
+    "deprecated in words": lambda item: item["properties"].update(deprecated="no"),
+    "no renderings": lambda item: item["properties"].pop("renders"),
+    "a rendering of nothing": lambda item: item["properties"]["renders"]["embeddings"].pop("assets"),
+    "a rendering of a band before the first": lambda item: rendering(item).update(bidx=[0]),
+    "a range of one number": lambda item: rendering(item).update(rescale=[[1]]),
 }
+
+
+def rendering(item: dict[str, Any]) -> dict[str, Any]:
+    """Return the rendering of an item's vectors."""
+    found: dict[str, Any] = item["properties"]["renders"]["embeddings"]
+    return found
 
 
 @pytest.mark.parametrize("wrong", WRONG_ITEMS)
 def test_the_schemas_refuse_a_wrong_item(built: Built, wrong: str) -> None:
     item = built.item(PLAIN)
     WRONG_ITEMS[wrong](item)
+    with pytest.raises(pystac.STACValidationError):
+        validate(item)
+
+
+WRONG_CUBES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "no dimensions": lambda item: item["properties"].pop("cube:dimensions"),
+    "a dimension without an extent": lambda item: item["properties"]["cube:dimensions"]["x"].pop("extent"),
+    "an open extent of x": lambda item: item["properties"]["cube:dimensions"]["x"].update(extent=[0, None]),
+    "an axis unheard of": lambda item: item["properties"]["cube:dimensions"]["x"].update(axis="w"),
+    "bands without labels": lambda item: item["properties"]["cube:dimensions"]["band"].pop("extent"),
+    "bands along an axis": lambda item: item["properties"]["cube:dimensions"]["band"].update(axis="x"),
+    "a variable without dimensions": lambda item: item["properties"]["cube:variables"]["scale"].pop("dimensions"),
+    "a variable of another kind": lambda item: item["properties"]["cube:variables"]["scale"].update(type="codes"),
+    "a cube: property unheard of": lambda item: item["properties"].update({"cube:colour": "red"}),
+    "words to open with": lambda item: item["assets"]["embeddings"].update({"xarray:open_kwargs": "zarr"}),
+    "another way to open": lambda item: item["assets"]["embeddings"].update({"xarray:engine": "zarr"}),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_CUBES)
+def test_the_schemas_refuse_a_wrong_cube(built: Built, wrong: str) -> None:
+    item = built.item("xyz-10deg-zarr-uint8")
+    WRONG_CUBES[wrong](item)
     with pytest.raises(pystac.STACValidationError):
         validate(item)
 
@@ -211,7 +234,7 @@ def test_every_href_in_the_catalogue_is_relative_and_no_object_links_to_itself(b
     for path in (built.root / "catalog.json", *built.root.glob("*/collection.json"), *built.items.values()):
         content = read(path)
         assert links(content, "self") == []
-        hrefs = [link["href"] for link in content["links"] if not link["rel"].startswith("emb:")]
+        hrefs = [link["href"] for link in content["links"] if link["rel"] not in ("license", "emb:source-data")]
         hrefs += [asset["href"] for asset in content.get("assets", {}).values()]
         assert all(href.startswith(("./", "../")) for href in hrefs)
         assert [href for href in hrefs if not (path.parent / href).exists()] == []
@@ -309,9 +332,10 @@ def test_each_tile_of_a_set_is_an_asset(built: Built) -> None:
 
 
 def test_types_of_assets_are_those_of_their_formats(built: Built) -> None:
-    kinds = {name: built.item(name)["assets"]["embeddings"]["type"] for name in CALLS}
+    kinds = {name: built.item(name)["assets"]["embeddings"].get("type") for name in CALLS}
     assert kinds[PLAIN] == "image/tiff; application=geotiff; profile=cloud-optimized"
     assert kinds["xyz-10deg-zarr-uint8"] == "application/vnd.zarr; version=3"
+    assert kinds[TILED] is None
     assert built.item(PLAIN)["assets"]["preview"]["roles"] == ["thumbnail"]
 
 
@@ -392,7 +416,7 @@ def test_a_collection_says_each_length_that_its_fields_have(catalog: Path) -> No
         validate(found)
         first = month == {"month": 7}
         assert found["emb:dimensions"] == (16 if first else 64)
-        assert found.get("summaries", {}) == ({} if first else {"emb:dimensions": [16, 64]})
+        assert found["summaries"].get("emb:dimensions") == (None if first else [16, 64])
 
 
 def test_an_extent_with_a_field_across_the_antimeridian_holds_all_of_it(catalog: Path) -> None:
@@ -504,7 +528,8 @@ def test_fields_entered_by_processes_at_once_are_all_there(
 
 def test_nothing_but_stac_and_its_lock_is_left_of_entering(built: Built) -> None:
     assert list(built.root.rglob("*.part")) == []
-    assert sorted(path.name for path in built.root.iterdir() if path.is_file()) == [".catalog.lock", "catalog.json"]
+    there = sorted(path.name for path in built.root.iterdir() if path.is_file())
+    assert there == [".catalog.lock", "catalog.json", "items.parquet"]
 
 
 @pytest.mark.parametrize("name", ["C#", "a?b&c", "100%25", r"back\\slash", "ünï cödé", 'it\'s <"&">', "a;b,c", "x:y"])
@@ -540,12 +565,14 @@ def test_a_published_catalogue_of_somebody_else_gets_relative_links(catalog: Pat
 def test_a_reader_never_meets_a_link_to_what_is_not_there(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = list[str]()
 
-    def note(_: catalogue._Folder, href: str, text: str) -> None:
-        written.append(Path(href).name)
+    def note(path: Path, write: Callable[[Path], object]) -> Path:
+        written.append(path.name)
+        return placed(path, write)
 
-    monkeypatch.setattr(catalogue._Folder, "write_text_to_href", note)
+    monkeypatch.setattr("embedfield.catalog.documents.placed", note)
+    monkeypatch.setattr("embedfield.catalog.items_table.placed", note)
     with build_field("xyz", 10, out=catalog, device="cpu"):
-        assert written == [f"{PLAIN}.json", "collection.json", "catalog.json"]
+        assert written == [f"{PLAIN}.json", "model.json", "collection.json", "items.parquet", "catalog.json"]
 
 
 def test_a_model_without_doi_and_stated_licence_makes_a_valid_entry(tmp_path: Path) -> None:
@@ -553,7 +580,7 @@ def test_a_model_without_doi_and_stated_licence_makes_a_valid_entry(tmp_path: Pa
     field = build_field(
         "gps2vec-tag", 2, bounds=(102, 0, 108, 8), weights=weights, out=tmp_path / "catalog", device="cpu"
     )
-    assert validate(read(field.disk_path.with_suffix(".json")))[1:] == EXTENSIONS
+    assert validate(read(field.disk_path.with_suffix(".json")))[1:] == EXTENSIONS[:-2]
     collection = read(tmp_path / "catalog" / "gps2vec-tag" / "collection.json")
     assert validate(collection)
     assert collection["license"] == "other"

@@ -11,8 +11,9 @@ from embedfield.errors import FormatError, OutputExistsError
 from embedfield.formats import cog, geozarr
 from embedfield.formats.address import Address, place_of
 from embedfield.formats.cog import CogField, write_cog
+from embedfield.formats.foreign import open_foreign
 from embedfield.formats.geozarr import Layout, ZarrField, write_zarr
-from embedfield.formats.item import raster_of
+from embedfield.formats.item import Described, described
 from embedfield.formats.journal import Journal, Work
 from embedfield.formats.packing import Dtype, Packing
 from embedfield.formats.stored import REDUCTION
@@ -37,6 +38,8 @@ WRITERS = {".tif": write_cog, ".tiff": write_cog, ".zarr": write_zarr}
 SUFFIXES = {"cog": ".tif", "zarr": ".zarr"}
 # Of a STAC item.
 ITEM = ".json"
+# Beside a field: its colours, which are no field.
+PICTURE = "rgb.tif"
 
 
 class Units(NamedTuple):
@@ -93,31 +96,36 @@ def open_field(path: str | Path) -> StoredField:
 
     Args:
         path: A raster (``.tif``, ``.vrt``, ``.zarr``), the STAC item (``.json``) of a field, or the folder of a
-            field. At an address a folder's item has the folder's name, as `embedfield build` gives it.
+            field. At an address a folder's item has the folder's name, as `embedfield build` gives it. A field made
+            by others is opened by its item, as `embedfield catalog add` writes it.
 
     Raises:
         FormatError: If there is nothing, it cannot be reached or read, or it is no field of embedfield.
     """
     place = place_of(path)
-    raster = _raster_at(place) if isinstance(place, Address) else _raster_on_disk(place)
+    raster, layout = _found_at(place) if isinstance(place, Address) else _found_on_disk(place)
+    if layout is not None:
+        return open_foreign(raster, layout)
     return OPENERS[raster.suffix](raster if isinstance(raster, Path) else str(raster))
 
 
-def _raster_on_disk(path: Path) -> Path | Address:
-    """Return where the raster of a field is, by a path.
+def _found_on_disk(path: Path) -> Described:
+    """Return where a field is, by a path.
 
     Raises:
         FormatError: If there is none.
     """
     _check_there(path)
     if path.is_dir() and path.suffix not in OPENERS:
-        return raster_in(path)
+        item = path / f"{path.name}{ITEM}"
+        # A field made by others stays where it is.
+        return described(item) if item.is_file() and not _rasters(path) else Described(raster_in(path), None)
     if path.suffix != ITEM:
-        return _known(path)
-    raster = _known(raster_of(path))
-    if isinstance(raster, Path):
-        _check_there(raster)
-    return raster
+        return Described(_known(path), None)
+    found = _known_one(described(path))
+    if isinstance(found.raster, Path):
+        _check_there(found.raster)
+    return found
 
 
 def _check_there(path: Path) -> None:
@@ -130,15 +138,24 @@ def _check_there(path: Path) -> None:
         raise FormatError(f"{path} does not exist. Give a .tif, .vrt or .zarr, or the folder of a field.")
 
 
-def _raster_at(address: Address) -> Path | Address:
-    """Return where the raster of a field is, by an address; whether it is there shows when it is opened.
+def _found_at(address: Address) -> Described:
+    """Return where a field is, by an address; whether it is there shows when it is opened.
 
     Raises:
         FormatError: If that cannot be found out.
     """
     if address.suffix in OPENERS:
-        return address
-    return _known(raster_of(address if address.suffix == ITEM else address.inside(f"{address.name}{ITEM}")))
+        return Described(address, None)
+    return _known_one(described(address if address.suffix == ITEM else address.inside(f"{address.name}{ITEM}")))
+
+
+def _known_one(found: Described) -> Described:
+    """Return what an item says, once its raster is of a format that is known here, or it tells how to read it.
+
+    Raises:
+        FormatError: If it is of another.
+    """
+    return found if found.layout is not None else Described(_known(found.raster), None)
 
 
 def _known(raster: Path | Address) -> Path | Address:
@@ -160,11 +177,15 @@ def raster_in(folder: Path) -> Path:
     Raises:
         FormatError: If there is none.
     """
-    for suffix in OPENERS:
-        found = sorted(folder.glob(f"*{suffix}"))
-        if found:
-            return found[0]
+    found = _rasters(folder)
+    if found:
+        return found[0]
     raise FormatError(f"{folder} holds no field. A field's folder has a .tif, .vrt or .zarr in it.")
+
+
+def _rasters(folder: Path) -> list[Path]:
+    """Return the rasters in a folder, the field's own first."""
+    return [found for suffix in OPENERS for found in sorted(folder.glob(f"*{suffix}")) if found.name != PICTURE]
 
 
 def write_field(

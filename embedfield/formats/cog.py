@@ -176,7 +176,7 @@ class CogField(StoredField):
             if self._dataset.closed:
                 raise FormatError(f"{self.path} is closed. Open it again.") from error
             self._check_reach()
-            raise FormatError(f"{self.path} cannot be read: it is damaged or cut short. Build it again.") from error
+            raise FormatError(f"{self.path} cannot be read: it is damaged or cut short. {self.mend}") from error
 
     def close(self) -> None:
         """Let go of the file."""

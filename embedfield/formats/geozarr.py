@@ -24,7 +24,16 @@ from embedfield.formats.address import answering
 from embedfield.formats.crew import Crew
 from embedfield.formats.packing import LEVELS, STRIP
 from embedfield.formats.shards import Chunking, Shards, shards_across
-from embedfield.formats.stored import HEADER, StoredField, check_bands, grid_of, header_of, packing_of, refused
+from embedfield.formats.stored import (
+    HEADER,
+    StoredField,
+    check_bands,
+    grid_of,
+    header_of,
+    no_header,
+    packing_of,
+    refused,
+)
 from embedfield.formats.vrt import Vrt
 from embedfield.integrity import placed
 
@@ -72,13 +81,12 @@ class ZarrField(StoredField):
         # A chunk that is not where it is looked for reads as nodata.
         self._take_place(path)
         fault = "cannot be opened: it is no Zarr v3 group, or not a whole one"
-        with refused(self.path, fault), answering(self._file):
-            group = zarr.open_group(_store(self._file), mode="r", zarr_format=3)
+        mend = "Build the field again, or enter one that others made with 'embedfield catalog add'"
+        with refused(self.path, fault, mend), answering(self._file):
+            group = zarr.open_group(store_of(self._file), mode="r", zarr_format=3)
             attributes: dict[str, Any] = dict(group.attrs)
         if HEADER not in attributes:
-            raise FormatError(
-                f"{path} is no field of embedfield: it has no '{HEADER}' header. Make one with 'embedfield build'."
-            )
+            raise no_header(path)
         self._take_header(attributes[HEADER])
         with refused(self.path, "has metadata that cannot be read"), answering(self._file):
             self._take_group(group, attributes)
@@ -346,7 +354,7 @@ def _attributes(field: Field, level: _Level, packing: Packing) -> dict[str, Any]
     }
 
 
-def _store(place: Path | Address) -> LocalStore | ObjectStore[Any]:
+def store_of(place: Path | Address) -> LocalStore | ObjectStore[Any]:
     """Return a store of Zarr's for a place."""
     if isinstance(place, Path):
         return LocalStore(place, read_only=True)

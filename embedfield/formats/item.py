@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from embedfield.errors import FormatError
 from embedfield.formats.address import SCHEME, place_of
@@ -14,22 +14,46 @@ if TYPE_CHECKING:
 
 # The asset that is the raster, by the embeddings extension.
 ASSET = "embeddings"
+# Properties: how the item itself is written, and how a field made by others is read.
+VERSION, LAYOUT = "embedfield:version", "embedfield:layout"
+# Raised when a reader of an older item could misunderstand a newer one.
+ITEM_VERSION = 1
 GIVE = "Give the item of a field, as 'embedfield build' writes it."
 
 
-def raster_of(item: Path | Address) -> Path | Address:
-    """Return where the raster is that a STAC item describes.
+class Described(NamedTuple):
+    """What a STAC item says of a field."""
+
+    raster: Path | Address
+    """Where it is."""
+    layout: dict[str, Any] | None
+    """Of one made by others: how it is read."""
+
+
+def described(item: Path | Address) -> Described:
+    """Return what a STAC item says of a field.
 
     Args:
         item: A JSON file.
 
     Raises:
-        FormatError: If it cannot be had, or is no item of a field.
+        FormatError: If it cannot be had, is no item of a field, or a newer embedfield wrote it.
     """
-    href = _href(_document(item), item)
+    document = _document(item)
+    href = _href(document, item)
+    told = document.get("properties")
+    properties = told if isinstance(told, dict) else {}
+    version, layout = properties.get(VERSION, ITEM_VERSION), properties.get(LAYOUT)
+    if not isinstance(version, int) or version > ITEM_VERSION:
+        raise FormatError(
+            f"{item} was written by a newer embedfield: its version is {version}, and this one reads {ITEM_VERSION}. "
+            "Update it."
+        )
+    if layout is not None and not isinstance(layout, dict):
+        raise FormatError(f"{item} has a layout that cannot be read: {layout!r}. Enter the field anew.")
     if not isinstance(item, Path):
-        return item.beside(href)
-    return place_of(href) if SCHEME.match(href) else item.parent / href
+        return Described(item.beside(href), layout)
+    return Described(place_of(href) if SCHEME.match(href) else item.parent / href, layout)
 
 
 def _document(item: Path | Address) -> Any:

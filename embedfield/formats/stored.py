@@ -52,17 +52,25 @@ class StoredField(Field):
     """The same from the root of the disk: the working directory may change while the field is open."""
     packing: Packing
     """How its numbers are stored."""
+    layout: Mapping[str, Any] | None = None
+    """Of a field made by others: what must be known to read it. None for our own, whose header tells."""
     saturated: int
     """How many values lay outside the range of their band when they were packed."""
     format: str
     """``cog`` or ``zarr``."""
+    mend = "Build it again."
+    """What to do when its bytes are damaged, in words."""
     _dtype: str | None
     _crs: str
     _reduced: Mapping[str, Any] | None = None
 
     @abstractmethod
-    def _codes(self, window: Window, overview: int | None = None) -> npt.NDArray[Any]:
+    def _codes(self, window: Window, overview: int | None = None) -> Any:
         """Return the stored numbers (dim, height, width) of a window of the pixels, or of those of a coarser level."""
+
+    def _values(self, stored: Any, pixels: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.float32]:
+        """Return the values (dim, height, width) of what `_codes` gave; (dim, n) of some pixels, counted row by row."""
+        return self.packing.unpack(stored if pixels is None else stored.reshape(self.dim, -1).take(pixels, axis=1))
 
     @abstractmethod
     def _factors(self) -> list[int]:
@@ -100,7 +108,7 @@ class StoredField(Field):
     def read(self, window: Window | None = None) -> npt.NDArray[np.float32]:
         """Return the embeddings of a window, (dim, height, width), float32."""
         # The libraries beneath would shorten a window past the edge.
-        return self.packing.unpack(self._codes(self.grid.checked(window)))
+        return self._values(self._codes(self.grid.checked(window)))
 
     def read_overview(self, factor: int, window: Window | None = None) -> npt.NDArray[np.float32]:
         """Return the embeddings of a window of a coarser level, (dim, height, width), float32."""
@@ -111,7 +119,7 @@ class StoredField(Field):
         window = window or Window(0, 0, width, height)
         if window.cols.stop > width or window.rows.stop > height:
             raise GridError(f"{window} passes the edge of a level of {width} x {height} pixels.")
-        return self.packing.unpack(self._codes(window, factor))
+        return self._values(self._codes(window, factor))
 
     def _parts(
         self, rows: npt.NDArray[np.int64], cols: npt.NDArray[np.int64]
@@ -124,7 +132,7 @@ class StoredField(Field):
         ) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
             """Return the values of the pixels of a window, block by block, some at a time."""
             blocks, window = part
-            codes = self._codes(window).reshape(self.dim, -1)
+            stored = self._codes(window)
             inside = [(rows[own] - window.row_off) * window.width + cols[own] - window.col_off for own in blocks]
             # Of a block as many pixels may be wanted as there are places in the world, or few.
             pieces = [
@@ -132,7 +140,7 @@ class StoredField(Field):
                 for own, pixels in zip(blocks, inside, strict=True)
                 for start in range(0, len(own), PIECE)
             ]
-            return [(own, self.packing.unpack(codes.take(pixels, axis=1)).T) for own, pixels in pieces]
+            return [(own, self._values(stored, pixels).T) for own, pixels in pieces]
 
         # Whoever waits for a network does not compute.
         readers = READERS if isinstance(self.path, str) else min(READERS, os.cpu_count() or 1)
@@ -198,7 +206,7 @@ class StoredField(Field):
         return {
             "model": f"{self.card.name}: {self.card.title}",
             "file": f"{self.path} ({self.format})",
-            "grid": f"{width} x {height} pixels of {self.grid.res:g} {self.grid.unit}, {self.grid.crs}",
+            "grid": f"{width} x {height} pixels of {self.grid.side}, {self.grid.crs}",
             "bounds": f"west {west:g}, south {south:g}, east {east:g}, north {north:g}",
             "bands": f"{self.dim}, {self.band_names[0]} to {self.band_names[-1]}, {self.packing.dtype}",
             "packing": f"{self.packing.describe()}; {self.saturated:,} values saturated",
@@ -241,12 +249,13 @@ class StoredField(Field):
 
 
 @contextmanager
-def refused(path: Path | str, fault: str) -> Iterator[None]:
+def refused(path: Path | str, fault: str, mend: str = "Build the field again") -> Iterator[None]:
     """Refuse a file whose metadata break what reads them.
 
     Args:
         path: The file.
         fault: What is wrong with it then, in words.
+        mend: What to do, in words.
 
     Raises:
         FormatError: If they do.
@@ -256,7 +265,7 @@ def refused(path: Path | str, fault: str) -> Iterator[None]:
     except FormatError:
         raise
     except DAMAGE as error:
-        raise FormatError(f"{path} {fault}: {str(error).rstrip('.')}. Build the field again.") from error
+        raise FormatError(f"{path} {fault}: {str(error).rstrip('.')}. {mend}.") from error
 
 
 def _typed(told: Mapping[str, Any], name: str, *kinds: type) -> Any:
@@ -353,6 +362,14 @@ def header_of(field: Field, packing: Packing, saturated: int) -> dict[str, Any]:
     }
 
 
+def no_header(path: Path | str) -> FormatError:
+    """Return the refusal of a raster that embedfield did not write."""
+    return FormatError(
+        f"{path} is no field of embedfield: it has no '{HEADER}' header. Make one with 'embedfield build', or enter "
+        "one that others made with 'embedfield catalog add'."
+    )
+
+
 def parse_header(text: str | None, path: Path | str) -> Any:
     """Return the header that a file keeps as text.
 
@@ -360,9 +377,7 @@ def parse_header(text: str | None, path: Path | str) -> Any:
         FormatError: If there is none.
     """
     if text is None:
-        raise FormatError(
-            f"{path} is no field of embedfield: it has no '{HEADER}' header. Make one with 'embedfield build'."
-        )
+        raise no_header(path)
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
