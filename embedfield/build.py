@@ -13,8 +13,10 @@ from embedfield.formats import open_field, write_raster
 from embedfield.formats.journal import Journal, Work
 from embedfield.integrity import storage_errors, write_sums
 from embedfield.order import Order
+from embedfield.pictures.colours import COLOURS, Colours
+from embedfield.pictures.preview import colours_of, write_preview, write_rgb
+from embedfield.pictures.style import style_path, write_style
 from embedfield.plan import sweep
-from embedfield.preview import write_preview
 from embedfield.verify import verify_field
 
 if TYPE_CHECKING:
@@ -150,7 +152,7 @@ def _finish(order: Order, tell: _Tell, *, verify: bool) -> StoredField:
     plan = _plan(order, tell)
     with open_field(_write(order, plan, clock, tell)) as written:
         tell.step("drawing the preview")
-        write_preview(written, plan.result / "preview.png")
+        _draw(written, order, plan.result)
         verdict = _certified(written, order, plan.result, tell) if verify else []
     tell.step("entering it into the catalogue")
     _leave_out(plan.result, (".*.part",) if verify else (".*.part", "certificate.*"))
@@ -187,6 +189,19 @@ def _write(order: Order, plan: Plan, clock: Clock, tell: _Tell) -> Path:
 
     work = Work(plan.field, plan.packing, Journal(plan.folder / "journal"), count, clock)
     return write_raster(work, plan.result / order.raster, order.layout)
+
+
+def _draw(field: StoredField, order: Order, folder: Path) -> None:
+    """Make the pictures of a field, in colours that all fields of its model have, wherever they lie."""
+    evaluator, weights = order.evaluator, field.provenance.get("weights_sha256")
+    if evaluator.local:  # its networks of all the world would take longer to read than a field to build
+        colours = colours_of(field, own=True)
+    else:
+        colours = Colours.of_encoder(evaluator.encode, field.card, weights)
+    colours.write(folder / COLOURS)
+    write_preview(field, folder / "preview.png", colours)
+    write_rgb(field, folder / "rgb.tif", colours)
+    write_style(field, style_path(field.disk_path))
 
 
 def _certified(field: StoredField, order: Order, folder: Path, tell: _Tell) -> list[str]:

@@ -108,6 +108,11 @@ class Evaluator:
         return self.card.dim
 
     @property
+    def local(self) -> bool:
+        """Whether each part of the world has a network of its own, so that asking everywhere takes long."""
+        return self._encoder.local
+
+    @property
     def sha256(self) -> dict[str, str | None]:
         """Digests of the files that the encoder came from; None for an encoder without weights."""
         digests = {"weights_sha256": self._encoder.weights_sha256}

@@ -92,9 +92,12 @@ def test_a_build_is_a_raster_a_preview_and_an_item_in_a_folder_of_their_name(
     name = f"xyz-10deg-{form}-uint8"
     assert field.disk_path == catalog / "xyz" / name / f"{name}{suffix}"
     assert sorted(path.name for path in field.disk_path.parent.iterdir()) == sorted(
-        [f"{name}{suffix}", f"{name}.json", "preview.png", "certificate.json", "certificate.png", "SHA256SUMS"]
+        [
+            *(f"{name}{end}" for end in (suffix, ".json", ".qml")),
+            *("preview.png", "rgb.tif", "colours.json", "certificate.json", "certificate.png", "SHA256SUMS"),
+        ]
     )
-    assert remains(catalog) == ["collection.json", name]
+    assert remains(catalog) == ["collection.json", "model.json", name]
     assert entered(catalog) == [name]
 
 
@@ -182,7 +185,7 @@ def test_overwrite_replaces_a_field(catalog: Path, form: str) -> None:
     replaced = build(catalog, format=form, precision="float32", overwrite=True)
     with open_field(replaced.disk_path) as field:
         assert field.provenance["precision"] == "float32"
-    assert remains(catalog) == ["collection.json", f"xyz-10deg-{form}-uint8"]
+    assert remains(catalog) == ["collection.json", "model.json", f"xyz-10deg-{form}-uint8"]
     item = json.loads((replaced.disk_path.parent / f"{replaced.disk_path.parent.name}.json").read_text("utf-8"))
     assert item["properties"]["emb:runtime_parameters"]["precision"] == "float32"
 
@@ -248,7 +251,7 @@ def test_a_build_that_fails_leaves_no_field_and_goes_on_when_called_again(
     assert remains(catalog) == ([f".xyz-10deg-{form}-uint8.build"] if calls else [])
     assert not (catalog / "catalog.json").exists()
     build(catalog, format=form)
-    assert remains(catalog) == ["collection.json", f"xyz-10deg-{form}-uint8"]
+    assert remains(catalog) == ["collection.json", "model.json", f"xyz-10deg-{form}-uint8"]
 
 
 def test_a_build_that_fails_among_tiles_goes_on_with_those_that_are_missing(
@@ -265,7 +268,7 @@ def test_a_build_that_fails_among_tiles_goes_on_with_those_that_are_missing(
     fail_after(monkeypatch, 6 - 3, RuntimeError("asked again"))
     build(catalog, res=1, report=news.append, verify=False)
     assert re.fullmatch(r"Going on with the build that was begun in .*\.xyz-1deg-cog-uint8\.build\.", news[0])
-    assert remains(catalog) == ["collection.json", "xyz-1deg-cog-uint8"]
+    assert remains(catalog) == ["collection.json", "model.json", "xyz-1deg-cog-uint8"]
 
 
 def test_a_replacement_that_fails_leaves_the_field_as_it_was(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,7 +314,7 @@ def test_an_unfinished_build_of_another_field_is_refused_and_told_apart(
     with pytest.raises(OutputExistsError, match=rf"An unfinished build stands in .*{re.escape(named)}.*--overwrite"):
         build(catalog, bounds=(0, 0, 90, 60), **second)
     field = build(catalog, bounds=(0, 0, 90, 60), overwrite=True, **second)
-    assert remains(catalog) == ["collection.json", field.disk_path.parent.name]
+    assert remains(catalog) == ["collection.json", "model.json", field.disk_path.parent.name]
 
 
 def test_a_region_outside_of_the_bounds_is_refused_before_work(catalog: Path, tmp_path: Path) -> None:
@@ -331,7 +334,7 @@ def test_an_unfinished_build_whose_plan_is_lost_begins_anew(
     begin(catalog, monkeypatch, pca=2, overwrite=True)
     (work / "field" / "reduction.safetensors").write_bytes(b"")
     build(catalog, pca=2, overwrite=True)
-    assert remains(catalog) == ["collection.json", "xyz-pca2-10deg-cog-uint8"]
+    assert remains(catalog) == ["collection.json", "model.json", "xyz-pca2-10deg-cog-uint8"]
 
 
 def test_a_field_that_a_killed_replacement_left_behind_is_swept(catalog: Path) -> None:
@@ -364,7 +367,7 @@ def test_ranges_are_measured_once(catalog: Path, monkeypatch: pytest.MonkeyPatch
     begin(catalog, monkeypatch)
     monkeypatch.setattr("embedfield.plan.Packing.measure", raise_(AssertionError("measured again")))
     build(catalog)
-    assert remains(catalog) == ["collection.json", ID]
+    assert remains(catalog) == ["collection.json", "model.json", ID]
 
 
 def test_after_a_failure_the_same_call_succeeds(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -555,7 +558,7 @@ def test_a_full_disk_is_one_line_and_the_build_goes_on_when_there_is_room(catalo
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=60)  # noqa: S607
     assert done.returncode == 0
     assert "Going on with the build" in done.stderr
-    assert remains(catalog) == ["collection.json", name]
+    assert remains(catalog) == ["collection.json", "model.json", name]
 
 
 def test_a_catalogue_that_cannot_be_made_is_refused_in_words(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -574,7 +577,7 @@ def test_a_damaged_collection_is_refused_before_anything_is_computed(
     with pytest.raises(FormatError, match=r"collection\.json is no STAC collection: .*remove it"):
         build(catalog, res=20)
     assert (catalog / "xyz" / "collection.json").read_text() == content
-    assert remains(catalog) == ["collection.json", ID]
+    assert remains(catalog) == ["collection.json", "model.json", ID]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
@@ -599,7 +602,7 @@ def test_an_old_field_that_a_killed_replacement_left_is_no_hindrance(catalog: Pa
     left.mkdir()
     (left / "half").write_text("x")
     build(catalog, overwrite=True)
-    assert remains(catalog) == ["collection.json", ID]
+    assert remains(catalog) == ["collection.json", "model.json", ID]
 
 
 def test_a_slip_in_the_resolution_is_refused_before_memory_is_gone(catalog: Path) -> None:

@@ -13,6 +13,7 @@ from embedfield import certify as certifying
 from embedfield.build import build_field
 from embedfield.certify import certify
 from embedfield.errors import FormatError, StorageError
+from embedfield.formats import raster_in
 from embedfield.integrity import check_sums, update_sums
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def test_a_field_is_verified_from_within_its_folder(
 def test_beside_a_raster_without_a_folder_of_its_own_nothing_is_written(
     copied: Callable[[str], Path], run: Callable[..., Done], tmp_path: Path
 ) -> None:
-    other, raster = tmp_path / "other", next(copied("cog").glob("*.tif"))
+    other, raster = tmp_path / "other", raster_in(copied("cog"))
     other.mkdir()
     shutil.copy(raster, other)
     (other / "certificate.json").write_text("mine")
@@ -139,7 +140,7 @@ def test_beside_a_raster_without_a_folder_of_its_own_nothing_is_written(
 
 
 def test_digests_of_somebody_else_are_left_alone(copied: Callable[[str], Path], tmp_path: Path) -> None:
-    raster = next(copied("cog").glob("*.tif"))
+    raster = raster_in(copied("cog"))
     folder = tmp_path / raster.stem
     folder.mkdir()
     shutil.copy(raster, folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,16 +10,20 @@ import numpy.typing as npt
 import pytest
 import rasterio
 import rasterio.shutil
-from fields import ArrayField
+from fields import ArrayField, Breaking, listing
 from PIL import Image
+from range_server import serving
 
-from embedfield import preview
 from embedfield.card import Card
+from embedfield.errors import FormatError
 from embedfield.field import Field
 from embedfield.formats import cog, open_field, write_field
 from embedfield.grid import Grid, Window
+from embedfield.pictures import look
+from embedfield.pictures.colours import Colours
+from embedfield.pictures.preview import colours_of, stored_colours, write_preview, write_rgb
 from embedfield.places import GLOBE
-from embedfield.preview import write_preview
+from embedfield.reduce import ReducedField, Reduction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
 
     from embedfield.evaluate import EncodedField
     from embedfield.formats.geozarr import Layout
+    from embedfield.formats.stored import StoredField
     from embedfield.grid import Bounds
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
@@ -247,7 +253,8 @@ def test_a_field_on_disk_is_shown_by_a_coarser_level_alone(
 
         def counted(window: Window, overview: int | None = None) -> npt.NDArray[Any]:
             levels.append(overview)
-            return read(window, overview)
+            codes: npt.NDArray[Any] = read(window, overview)
+            return codes
 
         monkeypatch.setattr(field, "_codes", counted)
         seen = picture(field, path)
@@ -306,14 +313,227 @@ def test_colours_are_the_components_of_what_is_shown_stretched_by_area(kept: dic
 def test_a_picture_is_drawn_in_parts(kept: dict[str, Path], path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_field(kept["cog"]) as field:
         whole = picture(field, path)
-        monkeypatch.setattr(preview, "HELD", 4 * 128 * 128)
+        monkeypatch.setattr(look, "HELD", 4 * 128 * 128)
         windows: list[Window] = []
         read = field._codes
 
         def noted(window: Window, *level: int) -> npt.NDArray[Any]:
             windows.append(window)
-            return read(window, *level)
+            codes: npt.NDArray[Any] = read(window, *level)
+            return codes
 
         monkeypatch.setattr(field, "_codes", noted)
         np.testing.assert_array_equal(picture(field, path), whole)
     assert max(window.width * window.height for window in windows) == 128 * 128
+
+
+# Colours of a model, and GeoTIFFs in them.
+
+
+def made(west: float, width: int, folder: Path, values: npt.NDArray[np.float32] | None = None) -> StoredField:
+    """A stored field of eight bands over a part of the globe, a pixel a degree, as float32."""
+    grid = Grid(west=west, north=60.0, res=1.0, width=width, height=40)
+    lon, lat = np.deg2rad(grid.lonlat()).T.reshape(2, *grid.shape)
+    drawn = [np.sin(lon * (band % 3 + 1) + band) * np.cos(lat) + np.sin(band * lat) for band in range(8)]
+    given = np.stack(drawn).astype(np.float32) if values is None else values
+    return write_field(ArrayField(given, grid), folder / "field.tif", dtype="float32")
+
+
+@pytest.fixture
+def colours() -> Colours:
+    """Colours of vectors of eight numbers, of the model of `ArrayField`."""
+    return Colours.fit(np.random.default_rng(8).normal(size=(1000, 8)) + 1, model="array", fitted_on="chance")
+
+
+def rgb(field: Field, path: Path, colours: Colours | None, **how: Any) -> Pixels:
+    """The GeoTIFF of a field as (height, width, 4), uint8."""
+    write_rgb(field, path, colours, **how)
+    with rasterio.open(path) as source:
+        return np.moveaxis(source.read(), 0, -1)
+
+
+def test_neighbours_in_the_colours_of_their_model_make_one_picture(tmp_path: Path, colours: Colours) -> None:
+    parts = [rgb(made(west, 30, tmp_path / str(west)), tmp_path / "part.tif", colours) for west in (-10, 20)]
+    whole = rgb(made(-10, 60, tmp_path / "whole"), tmp_path / "whole.tif", colours)
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole)
+
+
+def test_stored_colours_are_those_beside_the_field_then_those_of_its_model(tmp_path: Path, colours: Colours) -> None:
+    field = made(0, 20, tmp_path / "model" / "a")
+    assert stored_colours(field) is None
+    other = tmp_path / "model" / "b"
+    other.mkdir()
+    colours.write(other / "colours.json")
+    found = stored_colours(field)
+    assert found
+    assert found.to_json() == colours.to_json()
+    nearer = colours.stretched(colours.components(np.ones((8, 5)) * np.arange(5)))
+    nearer.write(tmp_path / "model" / "a" / "colours.json")
+    found = stored_colours(field)
+    assert found
+    assert found.to_json() == nearer.to_json()
+
+
+@pytest.mark.parametrize("change", [{"model": "other"}, {"weights_sha256": "ab"}, {"axes": np.eye(3)}])
+def test_colours_of_another_model_are_not_taken(tmp_path: Path, colours: Colours, change: dict[str, Any]) -> None:
+    field = made(0, 20, tmp_path / "model" / "a")
+    (tmp_path / "model" / "b").mkdir()
+    for folder in ("a", "b"):
+        replace(colours, **change).write(tmp_path / "model" / folder / "colours.json")
+    assert stored_colours(field) is None
+
+
+def test_damaged_colours_beside_a_field_are_named_and_those_of_others_do_not_matter(
+    tmp_path: Path, path: Path, colours: Colours
+) -> None:
+    field = made(0, 20, tmp_path / "model" / "b")
+    for name in "ac":
+        (tmp_path / "model" / name).mkdir()
+    (tmp_path / "model" / "a" / "colours.json").write_text("{")
+    colours.write(tmp_path / "model" / "c" / "colours.json")
+    assert stored_colours(field) is not None
+    (tmp_path / "model" / "b" / "colours.json").write_text("{")
+    with pytest.raises(FormatError, match=r"b/colours\.json holds no colours"):
+        write_preview(field, path)
+
+
+def test_colours_are_looked_for_beside_an_item_that_stands_elsewhere(tmp_path: Path, colours: Colours) -> None:
+    field = made(0, 20, tmp_path / "raster")
+    (tmp_path / "items").mkdir()
+    colours.write(tmp_path / "items" / "colours.json")
+    assert stored_colours(field, tmp_path / "items") is not None
+
+
+def test_colours_of_other_vectors_are_refused(tmp_path: Path, path: Path, colours: Colours) -> None:
+    field = ArrayField(np.ones((5, 3, 3)))
+    for write in (write_preview, write_rgb):
+        with pytest.raises(FormatError, match="vectors of 8 numbers, and those of array have 5"):
+            write(field, path, colours)
+    assert not path.exists()
+
+
+def test_own_colours_are_those_of_the_preview(tmp_path: Path, path: Path) -> None:
+    field = made(0, 20, tmp_path / "field")
+    own = colours_of(field)
+    np.testing.assert_array_equal(picture(field, path), picture_in(field, path, own))
+    own.write(tmp_path / "field" / "colours.json")
+    assert colours_of(field).to_json() == colours_of(field, own=True).to_json()
+
+
+def picture_in(field: Field, path: Path, colours: Colours) -> Pixels:
+    """The preview of a field in given colours."""
+    write_preview(field, path, colours)
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_a_field_of_components_has_the_colours_of_the_whole_one(tmp_path: Path, colours: Colours) -> None:
+    field = made(0, 30, tmp_path / "whole")
+    reduced = ReducedField(field, Reduction.fit(field.read().reshape(8, -1).T, 8))
+    stored = write_field(reduced, tmp_path / "reduced" / "field.tif", dtype="float32")
+    one, other = (rgb(each, tmp_path / "rgb.tif", colours).astype(int) for each in (field, stored))
+    assert abs(one - other).max() <= 1
+
+
+@pytest.mark.parametrize("form", ["cog", "zarr", "foreign", "tiles"])
+def test_a_geotiff_lies_where_the_field_lies(kept: dict[str, Path], tmp_path: Path, form: str) -> None:
+    with open_field(kept[form]) as field:
+        write_rgb(field, tmp_path / "rgb.tif", size=500)
+        colours, grid = colours_of(field), field.grid
+        sample = field.pixels([100, 600], [300, 1300])
+    with rasterio.open(tmp_path / "rgb.tif") as source:
+        assert (source.crs, source.bounds) == (grid.crs, grid.bounds)
+        assert source.shape == (360, 720)
+        assert source.overviews(1) == [2, 4]
+        assert [interp.name for interp in source.colorinterp] == ["red", "green", "blue", "alpha"]
+        assert source.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        seen = source.read()
+    # A pixel of four; those that are picked where there are no levels lie in it.
+    truth = colours.of(sample.T[:, None])[0].astype(int)
+    assert abs(seen[:, [50, 300], [150, 650]].T - truth).max() <= 12
+    assert (seen[3, 200:240, 300:400] == 0).all()
+    assert (seen[3] == 0).sum() == 40 * 100
+
+
+def test_all_pixels_are_written_block_by_block(
+    kept: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, int]] = []
+    with open_field(kept["cog"]) as field:
+        colours = colours_of(field)
+        truth = colours.of(field.read())
+        monkeypatch.setattr(look, "HELD", 4 * 128 * 128)
+        windows: list[Window] = []
+        read = field._codes
+
+        def noted(window: Window, *level: int) -> npt.NDArray[Any]:
+            windows.append(window)
+            codes: npt.NDArray[Any] = read(window, *level)
+            return codes
+
+        monkeypatch.setattr(field, "_codes", noted)
+        seen = rgb(field, tmp_path / "rgb.tif", colours, full=True, progress=lambda *now: told.append(now))
+    np.testing.assert_array_equal(seen, truth)
+    assert max(window.width * window.height for window in windows) <= 256 * 256
+    assert told[-1] == (720 * 1440, 720 * 1440)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
+@pytest.mark.parametrize(
+    ("grid", "shape"),
+    [
+        (Grid(west=170.0, north=5.0, res=0.5, width=41, height=21), (21, 41)),
+        (Grid.from_bounds(100_000, (-500_000, -500_000, 500_000, 500_000), "EPSG:3413"), (10, 10)),
+        (Grid.from_bounds(1000, (300_000, 5_000_000, 310_000, 5_020_000), "EPSG:32632"), (20, 10)),
+        (Grid(west=3.0, north=50.0, res=1.0, width=1, height=1), (1, 1)),
+        (Grid(west=3.0, north=50.0, res=0.01, width=2100, height=3), (2, 1050)),
+    ],
+    ids=["antimeridian", "pole", "utm", "one pixel", "a long row of odd height"],
+)
+def test_a_geotiff_of_any_grid_has_its_pixels(tmp_path: Path, colours: Colours, grid: Grid, shape: Any) -> None:
+    field = ArrayField(np.random.default_rng(1).normal(size=(8, *grid.shape)), grid)
+    seen = rgb(field, tmp_path / "rgb.tif", colours)
+    assert seen.shape == (*shape, 4)
+    with rasterio.open(tmp_path / "rgb.tif") as source:
+        assert source.crs == grid.crs
+        west, north = source.transform @ (0, 0)
+        step = round(grid.width / shape[1])
+        assert (west, north, source.transform.a) == (grid.west, grid.north, pytest.approx(step * grid.res))
+    if step == 1:
+        np.testing.assert_array_equal(seen, colours.of(field.read()))
+
+
+def test_a_geotiff_of_nothing_is_transparent(tmp_path: Path) -> None:
+    assert not rgb(ArrayField(np.full((8, 10, 20), np.nan)), tmp_path / "rgb.tif", None).any()
+
+
+def test_the_same_field_gives_the_same_geotiff_and_nothing_else_is_left(
+    kept: dict[str, Path], tmp_path: Path, colours: Colours
+) -> None:
+    with open_field(kept["zarr"]) as field:
+        for name in ("one.tif", "two.tif"):
+            write_rgb(field, tmp_path / name)
+    assert (tmp_path / "one.tif").read_bytes() == (tmp_path / "two.tif").read_bytes()
+    assert listing(tmp_path) == ["one.tif", "two.tif"]
+
+
+def test_a_geotiff_that_fails_leaves_nothing(tmp_path: Path, colours: Colours, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(look, "HELD", 8 * 256 * 256)
+    field = Breaking(np.ones((8, 600, 4)), FormatError, rows=256)
+    with pytest.raises(FormatError, match="in the middle"):
+        write_rgb(field, tmp_path / "rgb.tif", colours)
+    assert listing(tmp_path) == []
+
+
+def test_colours_beside_a_field_on_a_network_are_taken(tmp_path: Path, colours: Colours) -> None:
+    with serving(tmp_path) as server:
+        made(0, 20, server.root / "field")
+        with open_field(f"{server.url}/field/field.tif") as field:
+            assert stored_colours(field) is None
+            colours.write(server.root / "field" / "colours.json")
+            found = stored_colours(field)
+            assert found
+            assert found.to_json() == colours.to_json()
+            (server.root / "field" / "colours.json").write_text("{")
+            with pytest.raises(FormatError, match="holds no colours"):
+                stored_colours(field)

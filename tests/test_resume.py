@@ -75,9 +75,15 @@ def command(catalog: Path, *words: str) -> list[str]:
 
 
 def files_of(catalog: Path) -> dict[str, bytes]:
-    """Return the files of all fields but their items, which tell the time."""
-    found = contents(catalog)
-    return {name: data for name, data in found.items() if not name.endswith((".lock", ".json")) or "certif" in name}
+    """Return the files of a catalogue but for those that tell the time: items, and what is made of them."""
+    timed = {"catalog.json", "collection.json", "model.json", "items.parquet"}
+    return {
+        name: data
+        for name, data in contents(catalog).items()
+        if (path := Path(name)).name not in timed
+        and path.suffix != ".lock"
+        and name != f"{path.parent}/{path.parent.name}.json"
+    }
 
 
 def killed_after(delay: float, words: list[str], folder: Path) -> bool:

@@ -34,6 +34,8 @@ class Encoder(nn.Module, ABC):
     """Digest of the file that things are looked up in; None where there is none."""
     concurrent: bool = True
     """Whether several threads may encode at once."""
+    local: bool = False
+    """Whether each part of the world has a network of its own, so that asking everywhere means to read them all."""
     wants_float64: bool = False
     """Whether a part of it is computed in float64 at every precision, where it is evaluated."""
     roundable: bool = True

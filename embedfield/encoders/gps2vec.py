@@ -46,6 +46,7 @@ class GPS2Vec(Encoder):
     """
 
     concurrent = False  # they would read one network twice, and drop each other's
+    local = True
 
     def __init__(self, card: Card, path: Path, members: Mapping[str, str]) -> None:
         """Take an archive of networks.

@@ -1,0 +1,1 @@
+"""Pictures: fields as colours, maps and styles."""
