@@ -17,9 +17,9 @@ from embedfield.formats.cog import bits_per_value
 from embedfield.formats.packing import DTYPES
 from embedfield.formats.vrt import BLOCKSIZE
 from embedfield.grid import TOLERANCE, Grid
-from embedfield.places import GLOBE
+from embedfield.places import GLOBE, random_places
 from embedfield.trial import pixel_rate, spanning, window_about
-from embedfield.verify import READINGS, SEED, Gathered, clipped, random_places
+from embedfield.verify import READINGS, SEED, Gathered, clipped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

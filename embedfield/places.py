@@ -80,6 +80,12 @@ def turned(lon: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.where(lon > 180, lon - 360, lon)
 
 
+def on_sphere(lonlat: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return places, degrees (lon, lat), (N, 2), as vectors of length 1, (N, 3)."""
+    lon, lat = np.deg2rad(lonlat).T
+    return np.column_stack((np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)))
+
+
 def _refuse(wrong: npt.NDArray[np.bool_], places: npt.NDArray[np.float64], what: str, mend: str) -> None:
     """Raise for the first row that is wrong."""
     if wrong.any():
@@ -108,6 +114,29 @@ def equal_area_places(count: int, bounds: tuple[float, float, float, float] = GL
     lat = np.rad2deg(np.arcsin(np.clip(low + (high - low) * step, -1, 1)))
     lon = west + (east - west) * ((np.arange(count) * GOLDEN) % 1.0)
     return np.column_stack((turned(lon), lat))
+
+
+def random_places(
+    rng: np.random.Generator, count: int, boxes: list[tuple[float, float, float, float]]
+) -> npt.NDArray[np.float64]:
+    """Return random places, evenly by area on the sphere.
+
+    Args:
+        rng: Where chance comes from.
+        count: How many.
+        boxes: west, south, east, north in degrees, one at least; east may pass 180.
+
+    Returns:
+        Degrees (lon, lat), (count, 2), float64; lon in [-180, 180].
+    """
+    west, south, east, north = np.array(boxes).T
+    low, high = np.sin(np.deg2rad((south, north)))
+    area = (east - west) * (high - low)
+    box = rng.choice(len(boxes), count, p=area / area.sum())
+    across, up = rng.random((2, count))
+    lon = west[box] + (east - west)[box] * across
+    lat = np.rad2deg(np.arcsin(low[box] + (high - low)[box] * up))
+    return np.column_stack((turned(lon), np.clip(lat, south[box], north[box])))
 
 
 def places_within(

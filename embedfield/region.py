@@ -171,6 +171,20 @@ class Region:
                 part[rows, cols] = inside
         return touched
 
+    def holds(self, lonlat: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        """Return which places, degrees (N, 2), lie in a polygon of the region, (N,); NaN lies in none."""
+        xy = lonlat if self.crs == DEGREES else projection(self.crs).forward(lonlat)
+        held = np.zeros(len(xy), dtype=bool)
+        if np.isnan(xy).all():
+            return held
+        tree, polygons = _polygons(self)
+        frame = shapely.box(*np.nanmin(xy, axis=0), *np.nanmax(xy, axis=0))
+        for polygon in polygons[tree.query(frame)]:
+            west, south, east, north = polygon.bounds
+            near = ~held & (xy[:, 0] >= west) & (xy[:, 0] <= east) & (xy[:, 1] >= south) & (xy[:, 1] <= north)
+            held[near] = shapely.intersects_xy(polygon, xy[near, 0], xy[near, 1])
+        return held
+
     def contains(self, grid: Grid, rows: npt.ArrayLike, cols: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Return which single pixels the region touches, (N,): what `mask` says of them.
 
@@ -314,7 +328,7 @@ def _narrowest(region: Region) -> Bounds:
         return _box(west, east - west, lats)
     outline = _outline(region)
     lats = outline[:, :, 1].ravel()
-    held = POLES[_holds(region, POLES)]
+    held = POLES[region.holds(POLES)]
     if len(held):
         return _box(np.array([-180.0]), np.array([360.0]), np.concatenate((lats, held[:, 1])))
     # From one end to the other it goes the shorter way around.
@@ -462,26 +476,11 @@ def _square(region: Region, grid: Grid, down: int, right: int) -> npt.NDArray[np
 def _inside(region: Region, grid: Grid, rows: Pixels, cols: Pixels) -> npt.NDArray[np.bool_]:
     """Return which pixels have their centre in a polygon of the region, (N,)."""
     centres = grid.centres(rows, cols)
-    held = _holds(region, centres)
+    held = region.holds(centres)
     # At the edge of a round map a pixel may be on the globe although its centre is not.
     off = np.flatnonzero(np.isnan(centres[:, 0]))
     for down, right in QUARTERS if len(off) else ():
-        held[off] |= _holds(region, grid.places_at(rows[off] + down, cols[off] + right))
-    return held
-
-
-def _holds(region: Region, lonlat: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    """Return which places, degrees (N, 2), lie in a polygon of the region, (N,)."""
-    xy = lonlat if region.crs == DEGREES else projection(region.crs).forward(lonlat)
-    held = np.zeros(len(xy), dtype=bool)
-    if np.isnan(xy).all():
-        return held
-    tree, polygons = _polygons(region)
-    frame = shapely.box(*np.nanmin(xy, axis=0), *np.nanmax(xy, axis=0))
-    for polygon in polygons[tree.query(frame)]:
-        west, south, east, north = polygon.bounds
-        near = ~held & (xy[:, 0] >= west) & (xy[:, 0] <= east) & (xy[:, 1] >= south) & (xy[:, 1] <= north)
-        held[near] = shapely.intersects_xy(polygon, xy[near, 0], xy[near, 1])
+        held[off] |= region.holds(grid.places_at(rows[off] + down, cols[off] + right))
     return held
 
 

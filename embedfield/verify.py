@@ -14,7 +14,7 @@ from embedfield.errors import PlacesError, WeightsError
 from embedfield.evaluate import ROUNDED, EncodedField, load
 from embedfield.fidelity import Fidelity, Spread
 from embedfield.field import Field
-from embedfield.places import turned
+from embedfield.places import random_places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -344,24 +344,3 @@ def clipped(boxes: list[Bounds], latitudes: tuple[float, float]) -> list[Bounds]
     """Return the parts of boxes, west, south, east, north, that lie in a range of latitudes."""
     clipped = [(west, max(south, latitudes[0]), east, min(north, latitudes[1])) for west, south, east, north in boxes]
     return [box for box in clipped if box[1] < box[3]]
-
-
-def random_places(rng: np.random.Generator, count: int, boxes: list[Bounds]) -> npt.NDArray[np.float64]:
-    """Return random places, evenly by area on the sphere.
-
-    Args:
-        rng: Where chance comes from.
-        count: How many.
-        boxes: west, south, east, north in degrees, one at least; east may pass 180.
-
-    Returns:
-        Degrees (lon, lat), (count, 2), float64; lon in [-180, 180].
-    """
-    west, south, east, north = np.array(boxes).T
-    low, high = np.sin(np.deg2rad((south, north)))
-    area = (east - west) * (high - low)
-    box = rng.choice(len(boxes), count, p=area / area.sum())
-    across, up = rng.random((2, count))
-    lon = west[box] + (east - west)[box] * across
-    lat = np.rad2deg(np.arcsin(low[box] + (high - low)[box] * up))
-    return np.column_stack((turned(lon), np.clip(lat, south[box], north[box])))

@@ -36,10 +36,10 @@ from embedfield.evaluate import EncodedField, Evaluator, load
 from embedfield.formats import write_field
 from embedfield.grid import Grid
 from embedfield.models import card
-from embedfield.places import GLOBE
+from embedfield.places import GLOBE, random_places
 from embedfield.reduce import ReducedField, Reduction
 from embedfield.region import Region
-from embedfield.verify import SEED, Gathered, random_places, verify_field
+from embedfield.verify import SEED, Gathered, verify_field
 
 if TYPE_CHECKING:
     from collections.abc import Callable
