@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedfield.errors import GridError, PlacesError
-from embedfield.places import turned
+from embedfield.places import on_sphere, turned
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -82,7 +82,7 @@ class Projection:
         x, y = self._all.transform(lonlat[:, 0], lonlat[:, 1])
         back = np.column_stack(self._all.transform(x, y, direction="INVERSE"))
         with np.errstate(invalid="ignore"):
-            lost = ~(EARTH * np.linalg.norm(_on_sphere(back) - _on_sphere(lonlat), axis=1) <= LOST)
+            lost = ~(EARTH * np.linalg.norm(on_sphere(back) - on_sphere(lonlat), axis=1) <= LOST)
         xy = np.column_stack((x, y))
         xy[lost] = np.nan
         return xy
@@ -211,9 +211,3 @@ def unit_of(crs: str) -> str:
     """Return the unit of a projected reference system's coordinates, in the plural: ``metres``, ``US survey feet``."""
     name: str = projection(crs).crs.axis_info[0].unit_name
     return name.replace("foot", "feet") if "foot" in name else f"{name}s"
-
-
-def _on_sphere(lonlat: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return places as vectors of length 1, (N, 3)."""
-    lon, lat = np.deg2rad(lonlat).T
-    return np.column_stack((np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)))
