@@ -17,9 +17,12 @@ from embedfield.hook import once_imported
 
 if TYPE_CHECKING:
     from embedfield.advise import advise_grid
+    from embedfield.backend.virtual import virtual_field
     from embedfield.build import build_field
     from embedfield.card import Card
+    from embedfield.catalog import Catalog
     from embedfield.certificate import Certificate
+    from embedfield.describe import Description, describe_field
     from embedfield.embedder import LocationEmbedder
     from embedfield.encoders import Encoder
     from embedfield.errors import EmbedfieldError
@@ -29,9 +32,12 @@ if TYPE_CHECKING:
     from embedfield.formats import open_field, write_field
     from embedfield.grid import Grid, Window
     from embedfield.models import cards, read_card
-    from embedfield.preview import write_preview
+    from embedfield.pictures.colours import Colours
+    from embedfield.pictures.picture import write_picture
+    from embedfield.pictures.preview import write_preview, write_rgb
     from embedfield.region import Region
     from embedfield.sample import extract_points, zonal_stats
+    from embedfield.similar import find_similar, similar_places
     from embedfield.stream import sample_file
     from embedfield.tables import open_places, read_places, write_table
     from embedfield.verify import verify_field
@@ -39,7 +45,10 @@ if TYPE_CHECKING:
 # Where each public name lives. Nothing is imported before it is used: torch takes seconds.
 _HOMES = {
     "Card": "card",
+    "Catalog": "catalog",
     "Certificate": "certificate",
+    "Colours": "pictures.colours",
+    "Description": "describe",
     "EmbedfieldError": "errors",
     "EncodedField": "evaluate",
     "Encoder": "encoders",
@@ -53,24 +62,33 @@ _HOMES = {
     "advise_grid": "advise",
     "build_field": "build",
     "cards": "models",
+    "describe_field": "describe",
     "estimate_build": "estimate",
     "extract_points": "sample",
+    "find_similar": "similar",
     "load": "evaluate",
     "open_field": "formats",
     "open_places": "tables",
     "read_card": "models",
     "read_places": "tables",
     "sample_file": "stream",
+    "similar_places": "similar",
     "verify_field": "verify",
+    "virtual_field": "backend.virtual",
     "write_field": "formats",
-    "write_preview": "preview",
+    "write_picture": "pictures.picture",
+    "write_preview": "pictures.preview",
+    "write_rgb": "pictures.preview",
     "write_table": "tables",
     "zonal_stats": "sample",
 }
 
 __all__ = [
     "Card",
+    "Catalog",
     "Certificate",
+    "Colours",
+    "Description",
     "EmbedfieldError",
     "EncodedField",
     "Encoder",
@@ -84,17 +102,23 @@ __all__ = [
     "advise_grid",
     "build_field",
     "cards",
+    "describe_field",
     "estimate_build",
     "extract_points",
+    "find_similar",
     "load",
     "open_field",
     "open_places",
     "read_card",
     "read_places",
     "sample_file",
+    "similar_places",
     "verify_field",
+    "virtual_field",
     "write_field",
+    "write_picture",
     "write_preview",
+    "write_rgb",
     "write_table",
     "zonal_stats",
 ]

@@ -11,10 +11,14 @@ import typer
 
 from embedfield.commands.advise import advise
 from embedfield.commands.build import build
+from embedfield.commands.catalog import catalog
 from embedfield.commands.console import news
+from embedfield.commands.describe import describe
 from embedfield.commands.info import info
 from embedfield.commands.models import fetch, models
+from embedfield.commands.preview import preview
 from embedfield.commands.sample import sample
+from embedfield.commands.similar import SimilarCommand, similar
 from embedfield.commands.verify import verify
 from embedfield.errors import EmbedfieldError, EmbedfieldWarning
 
@@ -25,8 +29,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (build, sample, models, fetch, info, verify, advise):
+for command in (build, sample, models, fetch, info, preview, describe, verify, advise):
     app.command()(command)
+app.command(cls=SimilarCommand)(similar)
+app.add_typer(catalog)
 
 
 def _show_warning(  # noqa: PLR0917  as Python calls it

@@ -112,7 +112,7 @@ class Estimate:
         parts = ", ".join(f"{name} {time_text(spent)}" for name, spent in self.seconds.items())
         return {
             "model": f"{self.card.name} in {self.precision} on {self.device}",
-            "grid": f"{grid.width:,} x {grid.height:,} pixels of {grid.res:g} {grid.unit}, {grid.crs}",
+            "grid": f"{grid.width:,} x {grid.height:,} pixels of {grid.side}, {grid.crs}",
             "bounds": f"west {west:g}, south {south:g}, east {east:g}, north {north:g}",
             "raster": f"{self.format}, {self.dim:,} bands of {self.dtype}, {self._units()}",
             "size": f"{bytes_text(self.raw_bytes)} of numbers, about {stored} on the disk with coarser levels; {room}",

@@ -180,6 +180,11 @@ class Grid:
         return "degrees" if self.geographic else unit_of(self.crs)
 
     @property
+    def side(self) -> str:
+        """Side of a pixel with its unit, in words: ``0.1 degrees``, ``1 degree``."""
+        return f"{self.res:.10g} {self.unit.removesuffix('s') if self.res == 1 else self.unit}"
+
+    @property
     def res_degrees(self) -> float:
         """Side of a pixel in degrees of latitude; about, if projected, for the scale differs from place to place."""
         return self.res if self.geographic else float(np.rad2deg(self.res * projection(self.crs).metres / EARTH))

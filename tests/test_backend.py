@@ -21,8 +21,8 @@ from references import REFERENCE, REFERENCES
 from safetensors.numpy import load_file, save_file
 from xarray.backends.plugins import detect_parameters
 
-from embedfield import lazy, virtual
-from embedfield.backend import Backend
+from embedfield.backend import Backend, lazy, virtual
+from embedfield.backend.virtual import virtual_field
 from embedfield.build import build_field
 from embedfield.errors import EmbedfieldError, FormatError, GridError, InputsError, WeightsError
 from embedfield.evaluate import EncodedField
@@ -31,7 +31,6 @@ from embedfield.formats.stored import StoredField
 from embedfield.grid import Grid, Window
 from embedfield.models import card
 from embedfield.sample import extract_points
-from embedfield.virtual import virtual_field
 
 if TYPE_CHECKING:
     from collections.abc import Callable

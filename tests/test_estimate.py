@@ -83,7 +83,7 @@ def test_grid_pieces_model_and_place_are_told(catalog: Path, monkeypatch: pytest
     assert found.folder == catalog / "xyz" / "xyz-1deg-cog-uint8"
     lines = dict(line.split(maxsplit=1) for line in found.lines)
     assert lines["model"] == "xyz in float32 on cpu"
-    assert lines["grid"] == "360 x 180 pixels of 1 degrees, EPSG:4326"
+    assert lines["grid"] == "360 x 180 pixels of 1 degree, EPSG:4326"
     assert lines["raster"] == "cog, 3 bands of uint8, 6 tiles of 128 x 128 pixels"
     assert lines["folder"] == str(found.folder)
     assert lines["time"].startswith("about ")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from embedfield.commands.console import news
+
 if TYPE_CHECKING:
     from embedfield.card import Card
+    from embedfield.evaluate import EncodedField
+    from embedfield.formats.stored import StoredField
 
 
 # What several commands ask.
@@ -58,3 +62,20 @@ def asked_inputs(
         # Now: an input named as an option of ours, such as dims, would be taken for that option.
         checked(model, asked)
     return asked
+
+
+def opened(path: str) -> StoredField:
+    """Return the stored field of a path."""
+    from embedfield.formats import open_field
+
+    return open_field(path)
+
+
+def computed(model: Card, res: float | None = None, **asked: Any) -> EncodedField:
+    """Return a model as a field, with pixels if their size is given."""
+    from embedfield.evaluate import EncodedField, load
+    from embedfield.grid import Grid
+
+    grid = None if res is None else Grid.from_bounds(res)
+    evaluator = load(model, report=news.print, **asked)
+    return EncodedField.everywhere(evaluator) if grid is None else EncodedField(evaluator, grid)

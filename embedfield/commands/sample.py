@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -21,10 +21,12 @@ from embedfield.commands.options import (
     Year,
     asked_inputs,
     chosen_card,
+    computed,
+    opened,
 )
 
 if TYPE_CHECKING:
-    from embedfield.card import Card
+    from embedfield.field import Field
 
 
 def sample(
@@ -96,8 +98,8 @@ def sample(
     with progress_of("sampling", "places") as progress:
         progress.step("reading the places")
         file = open_places(places, lon=lon, lat=lat, crs=crs, layer=layer, where=where)
-        fields = [_opened(name) for name in names]
-        fields += [_computed(chosen, res, device=device, offline=offline, **asked)] if chosen else []
+        fields: list[Field] = [opened(name) for name in names]
+        fields += [computed(chosen, res, device=device, offline=offline, **asked)] if chosen else []
         sampled = sample_file(
             fields, file, output, method=method, stats=stat or None, columns=columns,  # type: ignore[arg-type]
             buffer=buffer, overwrite=overwrite, progress=progress.count, step=progress.step,
@@ -115,20 +117,3 @@ def _check_asked(names: list[str], *, exact: bool, method: str | None, asked: tu
         raise typer.BadParameter("A stored FIELD has been asked already: leave out what is asked of a model.")
     if exact and not names and method not in (None, "exact"):
         raise typer.BadParameter(f"--method {method} reads the pixels of a FIELD. With --model every place is exact.")
-
-
-def _opened(path: str) -> Any:
-    """Return the stored field of a path."""
-    from embedfield.formats import open_field
-
-    return open_field(path)
-
-
-def _computed(model: Card, res: float | None, **asked: Any) -> Any:
-    """Return a model as a field, with pixels if their size is given."""
-    from embedfield.evaluate import EncodedField, load
-    from embedfield.grid import Grid
-
-    grid = None if res is None else Grid.from_bounds(res)
-    evaluator = load(model, report=news.print, **asked)
-    return EncodedField.everywhere(evaluator) if grid is None else EncodedField(evaluator, grid)

@@ -13,20 +13,20 @@ import xarray
 from xarray.backends import BackendEntrypoint
 from xarray.core import indexing
 
+from embedfield.backend.lazy import LazyPixels
 from embedfield.card import Card
 from embedfield.errors import FormatError, GridError, InputsError, UnknownModelError
-from embedfield.lazy import LazyPixels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from embedfield.backend.virtual import VirtualField
     from embedfield.evaluate import Precision
     from embedfield.field import Field
     from embedfield.formats import Format
     from embedfield.formats.stored import StoredField
     from embedfield.grid import Bounds
     from embedfield.region import Region
-    from embedfield.virtual import VirtualField
 
 CONVENTIONS = "CF-1.11"
 # Inputs of models that have arguments of their own.
@@ -218,9 +218,9 @@ def _computed(model: str | Card, given: Mapping[str, Any], overview: int | None)
         EmbedfieldError: As of `build_field`.
     """
     from embedfield import models
+    from embedfield.backend.virtual import DTYPE, virtual_field
     from embedfield.formats.packing import Packing
     from embedfield.formats.stored import header_of
-    from embedfield.virtual import DTYPE, virtual_field
 
     name = model.name if isinstance(model, Card) else model
     if "res" not in given:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from embedfield.backend.virtual import VirtualField
     from embedfield.formats.stored import StoredField
-    from embedfield.virtual import VirtualField
 
 # Bytes of values that are read at a time: all bands of a pixel are, though few of them may be wanted.
 HELD = 64 * 2**20
