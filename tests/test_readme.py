@@ -41,6 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("readme")
     (folder / "pipelines").mkdir()
     shutil.copy(ROOT / "pipelines" / "cities.csv", folder / "pipelines")
+    shutil.copytree(ROOT / "catalog", folder / "catalog")
     return folder
 
 
@@ -56,17 +57,25 @@ def test_every_command_runs_on_a_coarser_grid(folder: Path) -> None:
     commands = re.findall(r"^    (embedfield .*)$", README, re.MULTILINE)
     assert len(commands) >= 5
     for command in commands:
-        words = shlex.split(command.replace("--res 1", "--res 30").replace("-1deg", "-30deg"), comments=True)
+        words = shlex.split(
+            command.replace("--res 1", "--res 30").replace("geoclip-1deg", "geoclip-30deg"), comments=True
+        )
         run([sys.executable, "-m", *words], folder)
     assert (folder / "cities.parquet").exists()
     assert (folder / "exact.csv").read_text().startswith("city,country,lon,lat,geoclip_000")
 
 
 def test_the_python_example_runs_on_a_coarser_grid(folder: Path) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    example, _ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     shapes = "\nprint(vectors.shape, table.shape, pixels.compute().shape, pixels.rio.crs)"
     printed = run([sys.executable, "-c", example.replace("res=1)", "res=30)") + shapes], folder)
     assert printed.strip() == "(1, 512) (30, 517) (512, 6, 12) EPSG:4326"
+
+
+def test_the_python_example_of_datasets_runs(folder: Path) -> None:
+    _, example = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    shapes = "\nprint(near.shape, europe[:, ::50, ::50].compute().shape, europe.shape)"
+    assert run([sys.executable, "-c", example + shapes], folder).strip() == "(16,) (3, 7, 8) (3, 350, 400)"
 
 
 @pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md"])
