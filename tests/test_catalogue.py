@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +24,7 @@ from stac_geoparquet.arrow import stac_table_to_items
 from embedfield.build import build_field
 from embedfield.catalog import Catalog, add_to_catalog
 from embedfield.catalog.validation import check_catalog_files
-from embedfield.errors import EmbedfieldWarning, FormatError, OutputExistsError
+from embedfield.errors import EmbedfieldWarning, FormatError, GridError, OutputExistsError
 from embedfield.formats import open_field
 from embedfield.schemas import validator
 
@@ -451,3 +453,92 @@ def test_an_older_collection_gains_what_is_new_and_keeps_its_own_words(mine: Pat
     assert links(path, "about") == ["https://e.org"]
     assert links(path, "emb:model") == ["./model.json"]
     assert check_catalog_files(mine) == []
+
+
+def test_bounds_and_resolutions_that_hold_nothing_are_refused(built: Path) -> None:
+    for bounds in ((0, 5, 1, 4), (0, 5, 1, 5), (float("nan"), 0, 1, 1)):
+        with pytest.raises(GridError, match="with south below north"):
+            Catalog(built).entries(bounds=bounds)
+    with pytest.raises(GridError, match="Give the smaller number first"):
+        Catalog(built).entries(res=(10, 5))
+
+
+def test_a_catalogue_at_an_address_is_not_looked_for_on_the_disk() -> None:
+    with pytest.raises(FormatError, match=r"is an address.*embedfield catalog add"):
+        Catalog(Path("https://example.org/catalog")).entries()
+
+
+def test_what_lies_outside_is_named_and_neither_listed_nor_in_the_table(mine: Path, built: Path) -> None:
+    for path, rel, target in (
+        (mine / "catalog.json", "child", built / "sh-l10" / "collection.json"),
+        (mine / "xyz" / "collection.json", "item", item(built)),
+    ):
+        content = read(path)
+        content["links"].append({"rel": rel, "href": os.path.relpath(target, path.parent)})
+        path.write_text(json.dumps(content))
+    entries, faults = Catalog(mine).survey()
+    assert sorted(entry.id for entry in entries) == sorted(CALLS)
+    assert {fault.where for fault in faults} == {str(built / "sh-l10" / "collection.json"), str(item(built))}
+    assert all("lies outside of" in fault.what for fault in faults)
+    Catalog(mine).remove(METRES)
+    assert sorted(gpd.read_parquet(mine / "items.parquet")["id"]) == sorted(set(CALLS) - {METRES})
+
+
+def test_a_build_of_a_field_that_is_registered_leaves_its_item_as_it_is(tmp_path: Path) -> None:
+    build(tmp_path / "other", PLAIN)
+    path = Catalog(tmp_path / "mine").add(tmp_path / "other" / "xyz" / PLAIN)
+    before = path.read_bytes()
+    build(tmp_path / "mine", PLAIN)
+    assert path.read_bytes() == before
+    assert check_catalog_files(tmp_path / "mine") == []
+
+
+@pytest.mark.parametrize("name", ["items.parquet", "catalog.json", "xyz/collection.json"])
+def test_a_build_that_was_stopped_while_it_was_entered_is_entered_by_the_next(mine: Path, name: str) -> None:
+    before = read(item(mine))["properties"]
+    older = (mine / name).read_bytes()
+    build(mine, PLAIN)  # it is there: nothing changes
+    assert (mine / name).read_bytes() == older
+    Catalog(mine).remove(PLAIN)
+    without = (mine / name).read_bytes()
+    Catalog(mine).rebuild()
+    item(mine).write_text(json.dumps(read(item(mine)) | {"properties": before}))
+    Catalog(mine).rebuild()
+    (mine / name).write_bytes(without)
+    build(mine, PLAIN)
+    assert (mine / name).read_bytes() == older
+    assert read(item(mine))["properties"] == before, "the receipt of its run stays"
+    assert check_catalog_files(mine) == []
+
+
+def test_a_link_to_a_folder_of_a_field_is_removed_and_the_folder_stays(mine: Path, tmp_path: Path) -> None:
+    folder = item(mine).parent
+    real = Path(shutil.move(folder, tmp_path / "real"))
+    folder.symlink_to(real)
+    there = sorted(real.iterdir())
+    Catalog(mine).remove(PLAIN, delete=True)
+    assert not folder.is_symlink()
+    assert sorted(real.iterdir()) == there
+    assert check_catalog_files(mine) == []
+
+
+def test_a_rebuild_keeps_what_users_added_to_a_collection_and_mends_the_rest(mine: Path) -> None:
+    path = mine / "xyz" / "collection.json"
+    before = read(path)
+    added = {"links": [*before["links"], {"rel": "about", "href": "https://e.org"}], "mine:note": "kept"}
+    path.write_text(json.dumps(before | added | {"license": "wrong"}))
+    assert Catalog(mine).rebuild() == []
+    after = read(path)
+    assert after == before | {"mine:note": "kept", "links": after["links"]}
+    assert links(path, "about") == ["https://e.org"]
+    path.write_text("{")
+    (fault,) = Catalog(mine).rebuild()
+    assert re.fullmatch(r"xyz/collection\.json: is no STAC Collection: is no JSON: .* It was made anew", str(fault))
+    assert read(path) == before
+
+
+def test_a_rebuild_keeps_the_link_to_a_registered_item_that_cannot_be_read(mine: Path, raster: Path) -> None:
+    Catalog(mine).add(raster, kind="plain", name="xyz")
+    (mine / "xyz" / "some-bands" / "some-bands.json").write_text("{")
+    assert [fault.where for fault in Catalog(mine).rebuild()] == ["xyz/some-bands/some-bands.json"]
+    assert "./some-bands/some-bands.json" in links(mine / "xyz" / "collection.json", "item")

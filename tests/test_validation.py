@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -240,6 +241,44 @@ def test_all_that_is_wrong_is_named_at_once(mine: Path) -> None:
     (mine / "xyz" / "model.json").unlink()
     where = {fault.where for fault in check_catalog_files(mine)}
     assert where == {ITEM, f"sh-l10/{OTHER}", "items.parquet", "catalog.json", "xyz/collection.json"}
+
+
+@pytest.mark.parametrize("name", ["catalog.json", "xyz/collection.json"])
+def test_what_lies_below_a_damaged_document_is_checked_and_not_blamed(mine: Path, name: str) -> None:
+    (mine / name).write_text("{")
+    flip(mine / "xyz" / COG / f"{COG}.tif")
+    where = [fault.where for fault in check_catalog_files(mine)]
+    assert where == [name, f"xyz/{COG}", *(["items.parquet"] if name != "catalog.json" else [])]
+
+
+def test_how_to_mend_a_document_is_said_with_it(mine: Path) -> None:
+    registered = mine / "theirs" / "theirs" / "theirs.json"
+    for path in (mine / "xyz" / "collection.json", mine / ITEM, registered):
+        path.write_text("{")
+    found = {fault.where: fault.what for fault in check_catalog_files(mine)}
+    assert "catalog rebuild" in found["xyz/collection.json"]
+    assert "catalog rebuild" in found[ITEM]
+    assert "register the field again" in found["theirs/theirs/theirs.json"]
+
+
+def test_a_raster_that_is_gone_is_said_once_of_the_item(mine: Path) -> None:
+    (mine / "xyz" / COG / f"{COG}.tif").unlink()
+    (line,) = [fault.what for fault in check_catalog_files(mine) if fault.where == ITEM]
+    assert "'embeddings'" in line
+
+
+def test_a_folder_that_may_not_be_looked_into_is_named(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = os.stat
+
+    def refuse(path: Any, **options: Any) -> Any:
+        if f"{COG}{os.sep}" in str(path):
+            raise PermissionError(13, "Permission denied")
+        return ask(path, **options)
+
+    # As the system does it; who runs the tests may be one who may look everywhere.
+    monkeypatch.setattr(os, "stat", refuse)
+    found = {fault.where: fault.what for fault in check_catalog_files(mine)}
+    assert "cannot be followed: Permission denied" in found["xyz/collection.json"]
 
 
 def test_bytes_are_left_out_if_so_wished(mine: Path) -> None:

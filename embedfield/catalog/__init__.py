@@ -7,28 +7,29 @@ file replaced as a whole. Two processes that finish at once are both entered.
 
 from __future__ import annotations
 
+import math
+import re
 import shutil
 import warnings
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embedfield.catalog.documents import CATALOG, COLLECTION, links_of, read_document, target_of
+from embedfield.catalog.documents import CATALOG, COLLECTION, check_within, linked, read_document
 from embedfield.catalog.entry import Entry, Fault, noting, read_item
-from embedfield.catalog.receipt import Receipt
-from embedfield.catalog.shelves import enter, has_raster, leave, linked, locked, open_catalog, open_collection, reading
-from embedfield.errors import EmbedfieldWarning, FormatError
+from embedfield.catalog.home import add_to_catalog, check_catalog, is_entered, refresh
+from embedfield.catalog.shelves import has_raster, leave, locked, open_catalog
+from embedfield.errors import EmbedfieldWarning, FormatError, GridError
 from embedfield.integrity import absolute
-from embedfield.stac import item_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from datetime import datetime
-
-    import pystac
+    from collections.abc import Callable
 
     from embedfield.formats.stored import StoredField
     from embedfield.grid import Bounds
+
+__all__ = ["Catalog", "Entry", "Fault", "add_to_catalog", "check_catalog", "is_entered", "refresh"]
+# A path has one slash where an address has two.
+ADDRESS = re.compile(r"[A-Za-z][\w+.-]+:/")
 
 
 class Catalog:
@@ -57,7 +58,9 @@ class Catalog:
 
         Raises:
             FormatError: If there is no catalogue, or something else has its name.
+            GridError: If bounds or resolutions are none.
         """
+        _check_asked(bounds, res)
         entries, faults = self.survey()
         for fault in faults:
             warnings.warn(f"{fault}. It is left out.", EmbedfieldWarning, stacklevel=2)
@@ -79,8 +82,10 @@ class Catalog:
         entries, faults = list[Entry](), list[Fault]()
         for path in linked(self.root / CATALOG, open_catalog(self.root), "child"):
             with noting(self.root, path, faults):
+                check_within(self.root, path)
                 for item in linked(path, read_document(path), "item"):
                     with noting(self.root, item, faults):
+                        check_within(self.root, item)
                         entries.append(read_item(item)[1])
         return sorted(entries, key=lambda entry: (entry.model, entry.id)), faults
 
@@ -90,6 +95,11 @@ class Catalog:
         Raises:
             FormatError: If it is so.
         """
+        if ADDRESS.match(str(self.root)):
+            raise FormatError(
+                f"{self.root} is an address, and the catalogue of a folder was asked for. Open a field there by its "
+                "own address, or register it with 'embedfield catalog add'."
+            )
         if not (self.root / CATALOG).is_file():
             raise FormatError(
                 f"{self.root} holds no catalogue: it has no {CATALOG}. Make a field with 'embedfield build --out "
@@ -214,81 +224,25 @@ class Catalog:
         return sorted(folder for folder in found if folder.parent.parent == root)
 
 
+def _check_asked(bounds: Bounds | None, res: tuple[float, float] | None) -> None:
+    """Refuse bounds and resolutions that no field could be within.
+
+    Raises:
+        GridError: If they are such.
+    """
+    if bounds and not (all(map(math.isfinite, bounds)) and bounds[1] < bounds[3]):
+        raise GridError(f"No field lies within bounds={bounds}. Give west south east north, with south below north.")
+    if res and not res[0] <= res[1]:
+        raise GridError(f"No pixels are from {res[0]} to {res[1]} large. Give the smaller number first.")
+
+
 def _remove_folder(folder: Path) -> None:
-    """Remove a folder; whoever looks for it meanwhile finds all of it, or nothing."""
+    """Remove a folder, of a link to one the link; whoever looks for it meanwhile finds all of it, or nothing."""
+    if folder.is_symlink():
+        folder.unlink()
+        return
     gone = folder.with_name(f".{folder.name}.gone")
     shutil.rmtree(gone, ignore_errors=True)
     if folder.is_dir():
         folder.rename(gone)
         shutil.rmtree(gone)
-
-
-def add_to_catalog(
-    root: Path,
-    field: StoredField,
-    run: Mapping[str, Any] | None = None,
-    created: datetime | None = None,
-    known: Mapping[str, Mapping[str, Any]] | None = None,
-) -> pystac.Item:
-    """Write the item of a field beside it, and enter it into collection and catalogue.
-
-    Args:
-        root: Folder of the catalogue; made if it is not there.
-        field: A field in the folder ``root/<model>/<field-id>``.
-        run: As for `item_of`.
-        created: As for `item_of`.
-        known: As for `item_of`.
-
-    Raises:
-        FormatError: If catalogue or collection is something else, or damaged.
-    """
-    with locked(root):
-        check_catalog(root, field.card.name)
-        item = item_of(field, run, created, known)
-        enter(root, field.card, root / field.card.name / item.id / f"{item.id}.json", item)
-    return item
-
-
-def refresh(field: StoredField, written: Iterable[str]) -> None:
-    """Write the item of a field anew, if a catalogue has one.
-
-    Args:
-        field: As it lies on disk, in its folder.
-        written: Names of the files that were written, and entered into
-            ``SHA256SUMS``. Sizes and digests of all others stay, or their
-            damage would go unseen.
-
-    Raises:
-        FormatError: If the item is damaged.
-    """
-    folder = field.disk_path.parent
-    root, path = folder.parent.parent, folder / f"{folder.name}.json"
-    if not is_entered(root, field):
-        return
-    with reading(path, "item", "Build the field again with --overwrite."):
-        receipt = Receipt.of(read_document(path), field, written)
-    add_to_catalog(root, field, *receipt)
-
-
-def check_catalog(root: Path, model: str) -> None:
-    """Refuse a folder where a model's fields could not be entered.
-
-    Raises:
-        FormatError: If catalogue or collection is something else, or damaged.
-    """
-    open_collection(root, model, open_catalog(root))
-
-
-def is_entered(root: Path, field: StoredField) -> bool:
-    """Return whether catalogue, collection and item of a stored field all stand, and lead to one another."""
-    folder = field.disk_path.parent
-    chain = (root / CATALOG, folder.parent / COLLECTION, folder / f"{folder.name}.json")
-    return all(_links_to(above, below) for above, below in pairwise((*chain, chain[-2])))
-
-
-def _links_to(path: Path, target: Path) -> bool:
-    """Return whether a STAC file is there and has a link to another."""
-    try:
-        return any(target_of(path, link["href"]) == absolute(target) for link in links_of(read_document(path)))
-    except FormatError:  # it is not there, or damaged
-        return False

@@ -43,6 +43,8 @@ ORDER = (
     *("item_assets", "links"),
 )
 OWN_LINKS = ("root", "parent", "item", "emb:model")
+# Follow from its model; but where there are some, they stay.
+MODEL_LINKS = ("emb:source-data", "license")
 JSON, GEOJSON = "application/json", "application/geo+json"
 
 
@@ -64,6 +66,14 @@ def collection_of(
     whole = {**stated, **own, "links": _links(card, items, hrefs, said)}
     # Whatever came first: the same collection is the same bytes.
     return {name: whole[name] for name in (*ORDER, *whole) if name in whole}
+
+
+def additions(said: dict[str, Any]) -> dict[str, Any]:
+    """Return what a collection says that follows neither from its model nor from its items: what users added."""
+    own = {*OWN_LINKS, *MODEL_LINKS}
+    links = [link for link in links_of(said) if link["rel"] not in own]
+    kept = {name: told for name, told in said.items() if name not in ORDER or name == "stac_extensions"}
+    return kept | ({"links": links} if links else {})
 
 
 def _of_model(card: Card | None, name: str) -> dict[str, Any]:

@@ -75,6 +75,27 @@ def target_of(document: Path, href: str) -> Path:
     return absolute(document.parent / href)
 
 
+def linked(path: Path, content: dict[str, Any], rel: str) -> list[Path]:
+    """Return the files of the disk that a document's relative links of one relation lead to, there or not."""
+    return [target_of(path, href) for href in hrefs_of(content, rel) if is_relative(href)]
+
+
+def check_within(root: Path, path: Path) -> None:
+    """Refuse a file that a link leads to, if it lies outside of the catalogue's folder.
+
+    Raises:
+        FormatError: If it does.
+    """
+    if absolute(root) not in path.parents:
+        raise FormatError(f"{path} lies outside of {root}, and a link of that catalogue leads to it: put it in there")
+
+
+def others(path: Path, content: dict[str, Any], rel: str, target: Path) -> list[str]:
+    """Return where a document's links of one relation lead, but for those to one file."""
+    found = hrefs_of(content, rel)
+    return [href for href in found if not (is_relative(href) and target_of(path, href) == absolute(target))]
+
+
 def relative_href(target: Path, folder: Path) -> str:
     """Return the href of a file for a document in a folder, ``./…`` or ``../…``."""
     href = os.path.relpath(absolute(target), absolute(folder)).replace(os.sep, "/")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -106,13 +107,14 @@ class FieldCheck(NamedTuple):
 
     def _header(self) -> Iterator[str]:
         """Yield what the raster's own header and its item do not agree on."""
-        if SCHEMES in self.entry.href and not self.entry.href.startswith("file:"):
+        raster = self._place(self.entry.href)
+        if raster is None or not os.path.exists(raster):  # noqa: PTH110  the check of files has named it
             return
         try:
             with open_field(self.path) as field:
                 for what in self._disagreed(field):
                     yield f"it and the raster do not agree on {what}: {AGAIN}"
-        except (EmbedfieldError, *BROKEN) as error:
+        except (EmbedfieldError, OSError, *BROKEN) as error:
             yield f"its raster cannot be opened: {one_line(error)}"
 
     def _disagreed(self, field: StoredField) -> Iterator[str]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pystac
 
 from embedfield.catalog.documents import ITEMS, moved_hrefs, one_line, relative_href, target_of
+from embedfield.catalog.entry import BROKEN
 from embedfield.integrity import absolute, placed
 
 if TYPE_CHECKING:
@@ -95,6 +96,24 @@ def same_items(root: Path, items: Sequence[tuple[Path, dict[str, Any]]]) -> list
     except (pa.ArrowException, OSError, ValueError) as error:
         return [f"it cannot be read: {one_line(error)}"]
     return [] if _shown(found) == _shown(items_table(root, items)) else ["it is not in step with the items"]
+
+
+def has_item(root: Path, item: dict[str, Any]) -> bool:
+    """Return whether the table that lies beside a catalogue has an item, by collection, id and when it was made.
+
+    Args:
+        root: As for `write_items`.
+        item: What its file holds.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        rows = parquet.read_table(absolute(root / ITEMS), columns=["collection", "id", "created"]).to_pylist()
+        made = pystac.utils.str_to_datetime(item["properties"]["created"])
+    except (pa.ArrowException, OSError, *BROKEN):  # either is damaged, or the table not there
+        return False
+    return {"collection": item.get("collection"), "id": item.get("id"), "created": made} in rows
 
 
 def _shown(table: pa.Table) -> str:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from embedfield.card import Card
+from embedfield.catalog.collection import additions
 from embedfield.catalog.documents import (
     CATALOG,
     COLLECTION,
@@ -19,11 +20,12 @@ from embedfield.catalog.documents import (
 from embedfield.catalog.entry import BROKEN, Fault, check_version, noting, read_item
 from embedfield.catalog.receipt import Receipt
 from embedfield.catalog.shelves import (
+    check_kind,
     clear,
     has_raster,
     locked,
     new_catalog,
-    open_catalog,
+    reading,
     write_catalog,
     write_collection,
     write_item,
@@ -62,9 +64,9 @@ def rebuild(root: Path) -> list[Fault]:
         for folder in sorted(path for path in root.glob("[!.]*/[!.]*") if path.is_dir()):
             _renew(root, folder, shelves, faults)
         for name, shelf in shelves.items():
-            old = {} if shelf.card else _document(root / name / COLLECTION, "Collection")
-            write_collection(root, name, shelf.card, old, shelf.hrefs)
-        catalog = _catalog(root, faults)
+            old = _stated(root, root / name / COLLECTION, "Collection", faults)
+            write_collection(root, name, shelf.card, additions(old) if shelf.card else old, shelf.hrefs)
+        catalog = _stated(root, root / CATALOG, "Catalog", faults) or new_catalog()
         theirs = [href for href in hrefs_of(catalog, "child") if _stays(root, href, shelves)]
         write_catalog(root, catalog, [*theirs, *(f"./{name}/{COLLECTION}" for name in shelves)])
         for path in root.glob(f"[!.]*/{COLLECTION}"):
@@ -76,18 +78,26 @@ def rebuild(root: Path) -> list[Fault]:
 def _renew(root: Path, folder: Path, shelves: dict[str, _Shelf], faults: list[Fault]) -> None:
     """Put a folder that holds a field, or the item of a registered one, on the shelf of its model."""
     path, card = folder / f"{folder.name}.json", None
-    if not path.exists() and not has_raster(folder):
-        return
-    item = _document(path, "Feature")
     with noting(root, path, faults):
+        if not _stands(path) and not has_raster(folder):
+            return
+        item = _document(path, "Feature")
         check_version(item)
         own = has_raster(folder) and not _has_layout(item)
         card = _renew_own(folder, path, item) if own else _registered_card(path)
-    # An item stays even if this embedfield, or now, its field cannot be read.
-    if card or item:
+    # An item stays even if this embedfield, or now, it or its field cannot be read.
+    if _stands(path):
         shelf = shelves.setdefault(folder.parent.name, _Shelf())
         shelf.card = shelf.card or card
         shelf.hrefs.append(relative_href(path, folder.parent))
+
+
+def _stands(path: Path) -> bool:
+    """Return whether an item is there, be it in a folder that may not be looked into."""
+    try:
+        return path.exists()
+    except OSError:
+        return True
 
 
 def _registered_card(path: Path) -> Card | None:
@@ -137,11 +147,14 @@ def _document(path: Path, kind: str) -> dict[str, Any]:
     return found if found.get("type") == kind else {}
 
 
-def _catalog(root: Path, faults: list[Fault]) -> dict[str, Any]:
-    """Return the catalogue that is there; a new one for one that is damaged."""
-    with noting(root, root / CATALOG, faults):
-        return open_catalog(root)
-    return new_catalog()
+def _stated(root: Path, path: Path, kind: str, faults: list[Fault]) -> dict[str, Any]:
+    """Return what a catalogue or collection says until now; nothing if there is none, or a damaged one."""
+    if path.exists():
+        with noting(root, path, faults), reading(path, kind, "It was made anew."):
+            content = read_document(path)
+            check_kind(content, kind)
+            return content
+    return {}
 
 
 def _stays(root: Path, href: str, shelves: dict[str, _Shelf]) -> bool:

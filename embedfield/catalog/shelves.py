@@ -14,13 +14,15 @@ from embedfield.catalog.documents import (
     COLLECTION,
     ITEMS,
     MODEL,
+    check_within,
     hrefs_of,
     is_relative,
+    linked,
     links_of,
     one_line,
+    others,
     read_document,
     relative_href,
-    target_of,
     write_document,
 )
 from embedfield.catalog.entry import BROKEN, read_item
@@ -76,7 +78,7 @@ def open_catalog(root: Path) -> dict[str, Any]:
         return new_catalog()
     with reading(path, "catalogue", "Give another folder with --out, or mend it with 'embedfield catalog rebuild'."):
         catalog = read_document(path)
-        _check(catalog, "Catalog")
+        check_kind(catalog, "Catalog")
     return catalog
 
 
@@ -95,14 +97,18 @@ def open_collection(root: Path, model: str, catalog: dict[str, Any]) -> dict[str
     path = root / model / COLLECTION
     if absolute(path) not in linked(root / CATALOG, catalog, "child") or not path.exists():
         return None
-    with reading(path, "collection", "Mend or remove it, or write elsewhere with --out."):
+    with reading(path, "collection", "Mend or remove it, or have it made anew with 'embedfield catalog rebuild'."):
         collection = read_document(path)
-        _check(collection, "Collection")
+        check_kind(collection, "Collection")
         return collection
 
 
-def _check(content: dict[str, Any], kind: str) -> None:
+def check_kind(content: dict[str, Any], kind: str) -> None:
     """Refuse an object that is no catalogue or collection, or where links cannot be entered.
+
+    Args:
+        content: What a document holds.
+        kind: ``Catalog`` or ``Collection``.
 
     Raises:
         ValueError: If it is so.
@@ -121,22 +127,18 @@ def has_raster(folder: Path) -> bool:
     return any(path.suffix in OPENERS for path in folder.glob("[!.]*"))
 
 
-def linked(path: Path, content: dict[str, Any], rel: str) -> list[Path]:
-    """Return the files of the disk that a document's relative links of one relation lead to, there or not."""
-    return [target_of(path, href) for href in hrefs_of(content, rel) if is_relative(href)]
+def items_of(root: Path, path: Path, content: dict[str, Any]) -> list[tuple[Path, dict[str, Any]]]:
+    """Return files and contents of the items that a collection leads to, but those outside, and those unreadable.
 
-
-def others(path: Path, content: dict[str, Any], rel: str, target: Path) -> list[str]:
-    """Return where a document's links of one relation lead, but for those to one file."""
-    found = hrefs_of(content, rel)
-    return [href for href in found if not (is_relative(href) and target_of(path, href) == absolute(target))]
-
-
-def items_of(path: Path, content: dict[str, Any]) -> list[tuple[Path, dict[str, Any]]]:
-    """Return files and contents of the items that a collection leads to; those that cannot be read are left out."""
+    Args:
+        root: Folder of the catalogue.
+        path: Of the collection.
+        content: Of the collection.
+    """
     found: list[tuple[Path, dict[str, Any]]] = []
     for item in linked(path, content, "item"):
         try:
+            check_within(root, item)
             found.append((item, read_item(item)[0]))
         except FormatError:
             # Named by `Catalog.entries` and the validation; it must not stop what is entered beside it.
@@ -226,7 +228,7 @@ def write_collection(root: Path, model: str, card: Card | None, old: dict[str, A
     """
     path = root / model / COLLECTION
     listed = {"links": [{"rel": "item", "href": href} for href in hrefs]}
-    items = [item for _, item in items_of(path, listed)]
+    items = [item for _, item in items_of(root, path, listed)]
     if not items:
         kept = [link for link in links_of(old) if link["rel"] != "item"]
         write_document(path, old | {"links": kept + [link | {"type": GEOJSON} for link in listed["links"]]})
@@ -283,11 +285,12 @@ def items_and_collections(
     collections: dict[str, Any] = {}
     for path in linked(root / CATALOG, catalog, "child"):
         try:
+            check_within(root, path)
             collection = read_document(path)
-            _check(collection, "Collection")
+            check_kind(collection, "Collection")
         except (FormatError, *BROKEN):
             continue  # as in `items_of`
-        found = items_of(path, collection)
+        found = items_of(root, path, collection)
         if found:
             items += found
             collections[path.parent.name] = collection

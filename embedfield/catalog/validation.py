@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from embedfield.catalog.documents import (
 from embedfield.catalog.entry import ASSET, Fault, check_version, noting, read_item
 from embedfield.catalog.field_check import FieldCheck
 from embedfield.catalog.items_table import same_items
-from embedfield.catalog.shelves import items_and_collections
+from embedfield.catalog.shelves import has_raster, items_and_collections
 from embedfield.errors import FormatError
 from embedfield.integrity import absolute
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 STRUCTURE = {"root", "parent", "collection", "child", "item"}
 KINDS = {"Feature": "ITEM", "Collection": "COLLECTION", "Catalog": "CATALOG"}
 REBUILD = "'embedfield catalog rebuild' mends it"
+REGISTER = "put it back, or take it out with 'embedfield catalog remove' and register the field again"
 
 
 def check_catalog_files(
@@ -55,13 +57,14 @@ def check_catalog_files(
     """
     inspection = _Inspection(absolute(root))
     inspection.walk()
+    inspection.look_around()
     sizes = [check.size if checksums and check.at_home else 0 for check in inspection.fields]
     for check, done in zip(inspection.fields, accumulate(sizes), strict=True):
         inspection.note(check.path, check.faults())
         if checksums and check.at_home:
             inspection.note(check.path.parent, check.sums())
             (progress or _nothing)(done, sum(sizes))
-    inspection.look_around()
+    inspection.check_table()
     return inspection.faults
 
 
@@ -77,6 +80,7 @@ class _Inspection:
         self.faults: list[Fault] = []
         self.fields: list[FieldCheck] = []
         self.seen: set[Path] = set()
+        self.read: set[Path] = set()
 
     def note(self, path: Path, whats: list[str]) -> None:
         """Take note of what is wrong with a file."""
@@ -94,10 +98,11 @@ class _Inspection:
             return
         self.seen.add(path)
         with noting(self.root, path, self.faults):
-            content = read_document(path)
+            content = _read(path)
             check_version(content)
             if content.get("type") not in ((kind,) if kind else ("Catalog", "Collection")):
                 raise FormatError(f"its type is {content.get('type')!r}, and that of what links to it is another")
+            self.read.add(path)
             self.note(path, [*schema_faults(content), *self._links(path, content, above)])
             self._go_down(path, content)
             if above and _has_raster(content):
@@ -108,8 +113,12 @@ class _Inspection:
         for rel, kind in (("child", None), ("item", "Feature"), ("emb:model", "Feature")):
             for href in hrefs_of(content, rel):
                 target = target_of(path, href)
-                if is_relative(href) and self.root in target.parents and target.exists():
+                if not is_relative(href) or self.root not in target.parents:
+                    continue
+                if os.path.exists(target):  # noqa: PTH110  Path.exists() raises what may not be looked at
                     self._visit(target, None if rel == "emb:model" else path, kind)
+                else:  # named as a link
+                    self.seen.add(target)
 
     def _links(self, path: Path, content: dict[str, Any], above: Path | None) -> Iterator[str]:
         """Yield what is wrong with the links of a document."""
@@ -136,7 +145,10 @@ class _Inspection:
         target = target_of(path, href)
         if self.root not in target.parents:
             return "leads out of the catalogue: put the file into it"
-        return "" if target.is_file() else f"leads nowhere: there is no such file ({REBUILD})"
+        try:
+            return "" if target.is_file() else f"leads nowhere: there is no such file ({REBUILD})"
+        except OSError as error:  # in a folder that may not be looked into
+            return f"cannot be followed: {error.strerror}"
 
     def _item(self, path: Path, above: Path) -> None:
         """Check the item of a field, and take note of the field.
@@ -148,27 +160,47 @@ class _Inspection:
         if entry.id != path.stem or path.parent.name != path.stem:
             raise FormatError(f"its id is {entry.id!r}, and its place is that of another ({REBUILD})")
         if entry.model != above.parent.name:
-            raise FormatError(f"its collection is {entry.model!r}, and {above.parent.name} links to it ({REBUILD})")
+            raise FormatError(f"its collection is {entry.model!r}, and its folder {above.parent.name} ({REBUILD})")
         self.fields.append(FieldCheck(self.root, path, item, entry))
 
     def look_around(self) -> None:
-        """Check what nothing leads to, and the table of items."""
+        """Check what nothing leads to; of a damaged document it is not known where it led."""
         for path in sorted(self.root.glob(f"[!.]*/{COLLECTION}")):
-            if path not in self.seen:
-                self.note(path, [f"the catalogue does not lead to it ({REBUILD})"])
-        for folder in sorted(path for path in self.root.glob("[!.]*/[!.]*") if path.is_dir()):
-            path = folder / f"{folder.name}.json"
-            if path.exists() and path not in self.seen:
-                self.note(path, [f"no collection links to it ({REBUILD})"])
-        self._table()
+            self._stray(path, self.root / CATALOG, "the catalogue does not lead to it")
+        for path in sorted(self.root.glob("[!.]*/[!.]*/*.json")):
+            if path.stem == path.parent.name:
+                self._stray(path, path.parent.parent / COLLECTION, "no collection links to it")
 
-    def _table(self) -> None:
+    def _stray(self, path: Path, above: Path, what: str) -> None:
+        """Check a document in its place, which another should have led to."""
+        if path in self.seen:
+            return
+        if above in self.read or above not in self.seen:
+            self.note(path, [f"{what} ({REBUILD})"])
+        self._visit(path, above, "Collection" if path.name == COLLECTION else "Feature")
+
+    def check_table(self) -> None:
         """Check that the table has the items that the catalogue leads to."""
         try:
             items, _ = items_and_collections(self.root, read_document(self.root / CATALOG))
         except FormatError:
             return  # named already
         self.note(self.root / ITEMS, [f"{wrong} ({REBUILD})" for wrong in same_items(self.root, items)])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return the object that a file of a catalogue holds.
+
+    Raises:
+        FormatError: If it cannot be read, or holds none; with how to mend it.
+    """
+    try:
+        return read_document(path)
+    except FormatError as error:
+        if isinstance(error.__cause__, OSError):  # it may be sound, and only not be read
+            raise
+        registered = path.stem == path.parent.name and not has_raster(path.parent)
+        raise FormatError(f"{error} ({REGISTER if registered else REBUILD})") from error
 
 
 def _has_raster(content: dict[str, Any]) -> bool:
