@@ -542,6 +542,7 @@ def test_other_weights_elsewhere_are_found_out(tmp_path: Path) -> None:
         ("field.tif", {"res": 1, "mask": False}, "res, mask: not for a stored field, and field.tif is a path"),
         ("https://example.org/a.tif", {"dims": 3}, "dims: not for a stored field, and https"),
         ("field.txt", {}, "is of no format known here"),
+        ("x" * 5000, {}, "xxx' is no field: nothing is there by that path"),
     ],
 )
 def test_what_cannot_be_opened_says_why(

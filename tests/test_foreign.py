@@ -33,6 +33,7 @@ from foreign_files import (
 )
 from PIL import Image
 from range_server import Server, serving
+from rasterio.errors import NotGeoreferencedWarning
 
 from embedfield.errors import CardError, FormatError, GridError
 from embedfield.formats import open_field, write_field
@@ -57,6 +58,16 @@ FORKED = """
 import json, pickle, sys
 field = pickle.load(sys.stdin.buffer)
 json.dump(field.read().tolist(), sys.stdout)
+"""
+
+DAMAGED = """
+import json, sys
+from embedfield.errors import FormatError
+from embedfield.formats.foreign import open_foreign
+try:
+    open_foreign(*json.load(sys.stdin)).read()
+except FormatError as error:
+    print(error)
 """
 
 
@@ -225,6 +236,17 @@ def test_a_tile_without_its_landmask_asks_for_it(tmp_path: Path) -> None:
         recognise(path.with_name(f"{path.stem}_scales.npy"))
 
 
+def test_a_landmask_is_found_though_a_link_lies_between(tmp_path: Path) -> None:
+    codes, scales = np.ones((4, 5, 8), np.int8), np.ones((4, 5), np.float32)
+    tile = tessera_tile(tmp_path / "disk/tiles", codes, scales, landmask="../land.tif")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "disk/land.tif").rename(tmp_path / "here/land.tif")
+    (tmp_path / "here/tile").symlink_to(tile.parent)
+    field = opened(tmp_path / "here/tile" / tile.name, landmask=str(tmp_path / "here/land.tif"))
+    assert field.layout["landmask"] == "../land.tif"
+    assert field.grid.shape == (4, 5)
+
+
 def test_a_tile_whose_files_differ_is_refused(tmp_path: Path) -> None:
     path = tessera_tile(tmp_path / "tiles", np.ones((4, 5, 8), np.int8), np.ones((4, 5), np.float32))
     np.save(path.with_name(f"{path.stem}_scales.npy"), np.ones((4, 6), np.float32))
@@ -289,6 +311,32 @@ def test_minds_store_is_affine_by_dimension_and_masked(mind: tuple[Path, list[Nu
     assert len(field.quantization["scale"]) == field.dim == 6
 
 
+def test_a_mask_of_other_pixels_is_refused(tmp_path: Path) -> None:
+    codes, mask, ones = np.zeros((4, 9, 18), np.uint8), np.ones((4, 9), np.uint8), np.ones(4, np.float32)
+    path = mind_zarr(tmp_path / "mind.zarr", [codes], [mask], ones, ones, res=20.0)
+    with pytest.raises(FormatError, match=r"has mask of shape \(4, 9\) beside '0/embedding' of \(4, 9, 18\)"):
+        recognise(path)
+
+
+def test_damaged_shards_are_said_in_one_line_and_nothing_follows(
+    mind: tuple[Path, list[Numbers], list[Numbers]],
+) -> None:
+    path, *_ = mind
+    layout = recognise(path)
+    for shard in (path / "0/embedding/c").rglob("*"):
+        if shard.is_file():
+            shard.write_bytes(shard.read_bytes()[:-40])
+    done = subprocess.run(
+        [sys.executable, "-c", DAMAGED],
+        input=json.dumps([str(path), layout]),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "cannot be read: it is damaged or cut short" in done.stdout
+    assert done.stderr == ""
+
+
 def test_a_prefix_of_minds_store_is_read_alone(mind: tuple[Path, list[Numbers], list[Numbers]]) -> None:
     path, values, _ = mind
     field = opened(path, dims=4)
@@ -335,6 +383,49 @@ def test_a_zarr_that_xarray_wrote_is_a_field(tmp_path: Path) -> None:
     # Its rows run from the south.
     same(field.read(), values[:, ::-1])
     assert (field.grid.crs, field.grid.north, field.band_names[1]) == ("EPSG:3035", 60, "x_b")
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_what_xarray_wrote_of_our_own_field_is_a_field_of_its_values(tmp_path: Path, version: Any) -> None:
+    values = RNG.normal(size=(3, 6, 8)).astype(np.float32)
+    ours = write_field(ArrayField(values), tmp_path / "own.zarr", dtype="int16")
+    with xarray.open_dataset(ours.disk_path, engine="embedfield") as dataset:
+        dataset.to_zarr(tmp_path / "copy.zarr", zarr_format=version, consolidated=False)
+    field = opened(tmp_path / "copy.zarr")
+    same(field.read(), ours.read())
+    assert (field.grid, field.band_names[0]) == (ours.grid, "copy_array_000")
+
+
+def test_times_are_dates_and_chosen_by_their_beginning(tmp_path: Path) -> None:
+    values = RNG.normal(size=(3, 2, 4, 4)).astype(np.float32)
+    path = plain_zarr(tmp_path / "times.zarr", values[0])
+    root = zarr.open_group(path)
+    put(root, "each", values, ("time", "feature", "lat", "lon"))
+    put(root, "time", np.array([0, 366, 400]), ("time",), {"units": "days since 2020-01-01", "calendar": "standard"})
+    for time, words in (
+        (None, r"several times in 'each'.*--time 2021-02-04; it has: 2020-01-01, 2021-01-01, 2021-02-04"),
+        (2021, "several times '2021'|several times 2021"),
+        ("202", "no time '202'"),
+    ):
+        with pytest.raises(FormatError, match=words):
+            recognise(path, array="each", time=time)
+    same(opened(path, array="each", time=2020).read(), values[0])
+    field = opened(path, array="each", time="2021-02")
+    same(field.read(), values[2])
+    assert (field.layout["time"], field.name) == ("2021-02-04", "times-each-2021-02-04")
+
+
+def test_hours_and_calendars_of_other_worlds_are_told_apart(tmp_path: Path) -> None:
+    path = plain_zarr(tmp_path / "times.zarr", np.zeros((1, 4, 4), np.float32))
+    root = zarr.open_group(path)
+    put(root, "each", np.zeros((2, 1, 4, 4), np.float32), ("time", "feature", "lat", "lon"))
+    put(root, "time", np.array([0, 6]), ("time",), {"units": "hours since 2020-01-01"})
+    assert opened(path, array="each", time="2020-01-01T06").layout["time"] == "2020-01-01T06:00:00"
+    root["time"].attrs["calendar"] = "360_day"
+    assert opened(path, array="each", time=6).layout["time"] == 6
+    root["time"].attrs.update({"calendar": "standard", "units": "days since the flood"})
+    with pytest.raises(FormatError, match=r"has times in 'time' that cannot be read"):
+        recognise(path, array="each", time=6)
 
 
 def test_several_arrays_are_listed_and_one_is_chosen(tmp_path: Path) -> None:
@@ -436,6 +527,20 @@ def test_a_raster_whose_pixels_are_no_fields_is_refused(
     path = tiff(np.zeros((2, 6, 8), np.float32), **change)
     with pytest.raises(FormatError, match=words):
         recognise(path)
+
+
+def test_a_raster_that_is_nowhere_is_refused_though_its_reference_system_is_given(tiff: Callable[..., Path]) -> None:
+    with pytest.warns(NotGeoreferencedWarning):
+        path = tiff(np.zeros((2, 6, 8), np.float32), crs=None, transform=Affine.identity())
+    with pytest.raises(FormatError, match=r"does not tell where its pixels are: it has no geotransform"):
+        recognise(path, crs="EPSG:4326")
+
+
+def test_a_raster_of_nothing_but_others_is_refused(tmp_path: Path) -> None:
+    each = xarray.Variable(("band", "y", "x"), np.zeros((2, 4, 4), np.float32))
+    xarray.Dataset({"one": each, "other": each}).to_netcdf(tmp_path / "two.nc")
+    with pytest.raises(FormatError, match=r"has no bands of its own, but 2 rasters in it"):
+        recognise(tmp_path / "two.nc")
 
 
 def test_a_raster_without_reference_system_takes_the_one_that_is_given(tiff: Callable[..., Path]) -> None:
@@ -555,6 +660,31 @@ def test_any_layout_is_opened_by_its_item_or_the_items_folder(field: ForeignFiel
             np.testing.assert_array_equal(again.read(), field.read())
 
 
+def test_an_item_leads_past_a_folder_that_is_a_link(tiff: Callable[..., Path], tmp_path: Path) -> None:
+    path = tiff(RNG.normal(size=(2, 6, 8)).astype(np.float32))
+    (tmp_path / "large").mkdir()
+    (tmp_path / "catalog").mkdir()
+    (tmp_path / "catalog/plain").symlink_to(tmp_path / "large")
+    path = path.rename(tmp_path / "catalog/plain.tif")
+    enter(tmp_path / "catalog/plain/one/one.json", "../../plain.tif", recognise(path))
+    with open_field(tmp_path / "catalog/plain/one") as field:
+        assert field.grid.shape == (6, 8)
+    # The folder itself, as a link elsewhere, goes up to where it lies.
+    (tmp_path / "large/plain.tif").write_bytes(path.read_bytes())
+    enter(tmp_path / "large/two/two.json", "../plain.tif", recognise(path))
+    (tmp_path / "shortcut").symlink_to(tmp_path / "large/two")
+    with open_field(tmp_path / "shortcut/two.json") as field:
+        assert field.grid.shape == (6, 8)
+
+
+def test_files_that_are_gone_are_named_with_what_to_do(field: ForeignField, tmp_path: Path) -> None:
+    field.close()
+    there, layout = field.disk_path, field.layout
+    there.rename(there.with_name("elsewhere"))
+    with pytest.raises(FormatError, match=r"does not exist.*put it back, or .* 'embedfield catalog add'"):
+        open_foreign(there, layout)
+
+
 def test_files_of_others_without_an_item_are_refused_with_the_command(aef: tuple[Path, Numbers]) -> None:
     with pytest.raises(FormatError, match=r"no field of embedfield.*embedfield catalog add"):
         open_field(aef[0])
@@ -606,6 +736,45 @@ def test_blocks_are_bounded_and_large_chunks_are_decoded_once(tmp_path: Path, mo
     # The chunks of 256 rows and of the 44 below.
     assert len(read) == 2
     same(field.read(Window(60, 250, 10, 20)), values[:, 250:270, 60:70])
+
+
+@pytest.mark.parametrize("chunks", [(3, 1, 200), (3, 150, 1), (1, 150, 200)])
+def test_long_chunks_are_decoded_once_and_kept_until_the_field_is_closed(
+    tmp_path: Path, chunks: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from embedfield.formats.foreign import zarr_field
+
+    values = RNG.normal(size=(3, 150, 200)).astype(np.float32)
+    path = plain_zarr(tmp_path / "long.zarr", values, chunks=chunks)
+    layout = recognise(path)
+    places = RNG.integers(0, 150, 300), RNG.integers(0, 200, 300)
+
+    picked, reads = zarr_field._picked, list[str]()
+
+    def counted(array: Any, axes: str, picks: Any) -> Numbers:
+        reads.append(axes)
+        return picked(array, axes, picks)
+
+    monkeypatch.setattr(zarr_field, "_picked", counted)
+
+    def check() -> zarr_field.ForeignZarr:
+        field = open_foreign(path, layout)
+        assert isinstance(field, zarr_field.ForeignZarr)
+        field.blocksize = 64
+        reads.clear()
+        same(field.pixels(*places), values[:, *places].T)
+        same(np.concatenate([field.read(window) for window in field.grid.window.tiles(150, 40)], axis=2), values)
+        return field
+
+    field = check()
+    assert len(reads) <= (150 // chunks[1]) * (200 // chunks[2])
+    field.close()
+    assert not field._levels[1].kept
+    # Of more than may be kept one is, and what is too large to be kept at all is read as it is asked for.
+    monkeypatch.setattr(zarr_field, "KEPT", 0)
+    assert len(check()._levels[1].kept) == 1
+    monkeypatch.setattr(zarr_field, "LARGEST", 0)
+    assert not check()._levels[1].kept
 
 
 def test_a_raster_of_one_pixel_and_one_without_any_value_are_fields(tmp_path: Path) -> None:
@@ -687,3 +856,18 @@ def test_files_of_others_are_read_at_their_addresses(server: Server, tmp_path: P
         same(again.read(), numbers + 1.0)
     with pytest.raises(FormatError, match="does not exist"):
         recognise(f"{server.url}/nothing.tiff")
+    with pytest.raises(FormatError, match=r"is on a network, and its landmask .*land\.tiff on this disk"):
+        recognise(f"{server.url}/{inside}", landmask=str(server.root / "tiles/land.tiff"))
+
+
+def test_files_at_addresses_are_called_by_their_plain_names(server: Server) -> None:
+    values = RNG.normal(size=(2, 4, 4)).astype(np.float32)
+    profile = {"driver": "GTiff", "count": 2, "height": 4, "width": 4, "dtype": "float32", "crs": "EPSG:4326"}
+    with rasterio.open(server.root / "zürich 1.tif", "w", transform=Affine(1, 0, 7, 0, -1, 48), **profile) as dataset:
+        dataset.write(values)
+    field = opened(f"{server.url}/z%C3%BCrich%201.tif")
+    assert (field.name, field.card.name) == ("zürich 1", "z-rich-1")
+    plain_zarr(server.root / "vectors.zarr", values)
+    field = opened(f"{server.url}/signed/vectors.zarr?key=a%20b", array="vectors")
+    assert (field.name, field.card.name) == ("vectors-vectors", "vectors")
+    same(field.read(), values)

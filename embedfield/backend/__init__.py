@@ -172,7 +172,8 @@ def _is_model(name: Any) -> bool:
 
     if isinstance(name, Card):
         return True
-    if not isinstance(name, str) or SCHEME.match(name) or Path(name).exists():
+    # Path.exists raises what a path cannot be, such as too long.
+    if not isinstance(name, str) or SCHEME.match(name) or os.path.exists(name):  # noqa: PTH110  the same
         return False
     try:
         models.card(name)

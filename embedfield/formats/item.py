@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from os.path import normpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -51,9 +52,24 @@ def described(item: Path | Address) -> Described:
         )
     if layout is not None and not isinstance(layout, dict):
         raise FormatError(f"{item} has a layout that cannot be read: {layout!r}. Enter the field anew.")
-    if not isinstance(item, Path):
-        return Described(item.beside(href), layout)
-    return Described(place_of(href) if SCHEME.match(href) else item.parent / href, layout)
+    return Described(beside(item, href), layout)
+
+
+def beside(document: Path | Address, href: str) -> Path | Address:
+    """Return where a file is that a document names: relative to itself, or whole.
+
+    Where a folder between the two is a link, the disk would go up from what
+    the link leads to; if nothing is there, it is gone up the path as it reads.
+
+    Raises:
+        FormatError: If it is an address that cannot be opened.
+    """
+    if not isinstance(document, Path):
+        return document.beside(href)
+    if SCHEME.match(href):
+        return place_of(href)
+    found = document.parent / href
+    return found if found.exists() else Path(normpath(found))
 
 
 def _document(item: Path | Address) -> Any:

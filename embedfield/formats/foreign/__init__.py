@@ -86,6 +86,12 @@ def open_foreign(href: str | Path | Address, layout: Mapping[str, Any]) -> Forei
     store = layout.get("store")
     if store not in STORES:
         raise FormatError(f"{href} has a layout with the store {store!r}; this embedfield reads {', '.join(STORES)}.")
+    place = href if isinstance(href, Address) else place_of(href)
+    if isinstance(place, Path) and not place.exists():
+        raise FormatError(
+            f"{place} does not exist. It was made by others and lay there when it was entered: put it back, or enter "
+            "it where it is now, with 'embedfield catalog add'."
+        )
     return STORES[store](str(href) if isinstance(href, Address) else href, layout)
 
 
@@ -114,7 +120,8 @@ def _is_ours(found: RasterFacts | Store | TileFiles) -> bool:
     """Return whether files are those of a field that embedfield wrote."""
     if isinstance(found, RasterFacts):
         return found.ours
-    return isinstance(found, Store) and HEADER in found.root.attrs
+    # As a text it is in what xarray wrote of such a field: an array of its values, laid out in xarray's way.
+    return isinstance(found, Store) and not isinstance(found.root.attrs.get(HEADER, ""), str)
 
 
 def _kind_of(found: RasterFacts | Store | TileFiles, asked: Asked) -> str:

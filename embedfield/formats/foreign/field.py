@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from functools import cached_property
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from embedfield.card import Card
@@ -102,10 +103,11 @@ class ForeignField(StoredField):
     @property
     def name(self) -> str:
         """What it is called: its file; of a Zarr with several fields also its zone, its array and its time."""
+        stem = PurePath(self._file.name).stem  # an address is written otherwise, and may have a signature behind it
         parts = str(self.layout.get("array", "")).split("/")
         inside = [part for part in parts if part and part not in USUAL_NAMES and not part.isdecimal()]
         time = self.layout.get("time")
-        return "-".join([super().name, *inside, *([] if time is None else [str(time)])])
+        return "-".join([stem, *inside, *([] if time is None else [str(time)])])
 
     @property
     def band_names(self) -> list[str]:

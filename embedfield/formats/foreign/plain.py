@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from embedfield.errors import FormatError
+from embedfield.formats.address import place_of
 from embedfield.formats.foreign.choice import candidates, entered, is_flat, kept, layout_in, only, size_of
 from embedfield.formats.foreign.raster import RasterFacts
 from embedfield.formats.foreign.stated import check_numbers, packed
@@ -49,13 +50,19 @@ def layout_of(found: RasterFacts | Store | TileFiles, asked: Asked) -> dict[str,
         dim, layout = size_of(found, name, "b"), layout_in(found, name, asked, "affine")
     else:
         raise FormatError(f"{found.path} is neither a raster nor a Zarr. Give --as tessera.")
-    return entered("plain", asked.card(kept(dim, asked), name=PurePath(found.path).stem), layout)
+    return entered("plain", asked.card(kept(dim, asked), name=_called(found.path)), layout)
 
 
 def _arrays(store: Store, asked: Asked) -> list[str]:
     """Return the arrays that may be fields: those with bands, or if there are none those without."""
     flat = candidates(store, asked, lambda name: is_flat(store, name), ("embeddings", "embedding"))
     return [name for name in flat if "b" in store.axes(name)] or flat
+
+
+def _called(path: Path | str) -> str:
+    """Return the name of a file without suffix."""
+    place = place_of(path)
+    return PurePath((place.absolute() if isinstance(place, Path) else place).name).stem
 
 
 def _is_float(dtype: str) -> bool:

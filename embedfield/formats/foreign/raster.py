@@ -56,11 +56,22 @@ class RasterFacts(NamedTuple):
         """Return what a dataset says of itself.
 
         Raises:
-            FormatError: If its bands are no numbers of one type.
+            FormatError: If its bands are no numbers of one type, or it does not tell where they are.
         """
+        if not dataset.count:
+            raise FormatError(
+                f"{path} has no bands of its own, but {len(dataset.subdatasets)} rasters in it. Write out the one that "
+                "is meant, as with gdal_translate."
+            )
         kinds = sorted(set(dataset.dtypes))
         if len(kinds) > 1 or not _is_number(kinds[0]):
             raise FormatError(f"{path} holds {', '.join(kinds)}, and the bands of a field are numbers of one type.")
+        # GDAL's word for none. With a reference system alone its pixels would be degrees, or metres, from nowhere.
+        if dataset.transform.is_identity:
+            raise FormatError(
+                f"{path} does not tell where its pixels are: it has no geotransform. Give it one, as with "
+                "gdal_translate -a_ullr; or write it as a Zarr with coordinates."
+            )
         own = MaskFlags.per_dataset in dataset.mask_flag_enums[0] and MaskFlags.alpha not in dataset.mask_flag_enums[0]
         return cls(
             path,
@@ -155,9 +166,10 @@ class ForeignRaster(ForeignField, CogField):
 def _facts(field: CogField) -> RasterFacts:
     """Return what the raster of a field that is being opened says of itself."""
     # A dataset that threads share does not tell the names of its bands.
-    with field._env(), warnings.catch_warnings(), rasterio.open(field._gdal_name) as dataset:  # noqa: SLF001  they are one
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return RasterFacts.of(field.path, dataset)
+    with field._env(), warnings.catch_warnings():  # noqa: SLF001  they are one
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # it is refused instead
+        with rasterio.open(field._gdal_name) as dataset:  # noqa: SLF001  the same
+            return RasterFacts.of(field.path, dataset)
 
 
 def _is_number(dtype: str) -> bool:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embedfield.errors import FormatError
+from embedfield.formats.stored import refused
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 # Attributes that say how numbers are packed, of each band or of all together, and what they are without.
 SCALES, OFFSETS = ("scales", "scale_factor"), ("offsets", "add_offset")
 NODATA = ("_FillValue", "missing_value")
+# Those of CF that numpy's dates are of.
+CALENDARS = ("standard", "gregorian", "proleptic_gregorian")
+MEND = "Ask who made it"
 
 
 def check_numbers(path: Path | str, name: str, array: Array) -> None:
@@ -69,11 +74,26 @@ def _number(stated: Any) -> float:
 
 
 def times_of(store: Store, name: str) -> list[Any]:
-    """Return the times of an array, as its coordinate has them; counted from 0 where it has none."""
-    count = store.array(name).shape[store.axes(name).index("t")]
+    """Return the times of an array: dates as texts, else what its coordinate has; counted from 0 where it has none."""
     path = store.coordinate(name, "t")
-    values = store.values(path).tolist() if path else list(range(count))
-    return [value.decode() if isinstance(value, bytes) else value for value in values]
+    if not path:
+        return list(range(store.array(name).shape[store.axes(name).index("t")]))
+    values, told = store.values(path), store.array(path).attrs
+    if " since " in str(told.get("units")) and str(told.get("calendar", CALENDARS[0])).lower() in CALENDARS:
+        with refused(store.path, f"has times in {path!r} that cannot be read", MEND):
+            return _dates(values, told)
+    return [value.decode() if isinstance(value, bytes) else value for value in values.tolist()]
+
+
+def _dates(values: npt.NDArray[Any], told: Mapping[str, Any]) -> list[str]:
+    """Return numbers that are counted since a date as texts, days alone where they are whole ones."""
+    from xarray import Variable
+    from xarray.conventions import decode_cf_variable
+
+    stated = {key: told[key] for key in ("units", "calendar") if key in told}
+    dates = decode_cf_variable("time", Variable("time", values, stated)).to_numpy().astype("datetime64[s]")
+    days = dates.astype("datetime64[D]")
+    return [str(each) for each in (days if (days == dates).all() else dates)]
 
 
 def time_of(store: Store, name: str, time: Any) -> int:
@@ -82,17 +102,26 @@ def time_of(store: Store, name: str, time: Any) -> int:
     Args:
         store: Where the array is.
         name: Its path.
-        time: One of its times; None if it has but one.
+        time: One of its times, or the start of the text of one, such as a
+            date's year; None if it has but one.
 
     Raises:
         FormatError: If it does not have that time, or none is wanted of several.
     """
     known = times_of(store, name)
-    found = [number for number, each in enumerate(known) if time is None or str(each) == str(time)]
-    if len(found) == 1:
-        return found[0]
-    several = "several times" if time is None else f"no time {time!r}"
+    wanted = range(len(known)) if time is None else _fitting(known, str(time))
+    if len(wanted) == 1:
+        return wanted[0]
+    several = "several times" if time is None else f"{'several times' if wanted else 'no time'} {time!r}"
     raise FormatError(
         f"{store.path} has {several} in {name!r}. Choose one, as with --time {known[-1] if known else 0}; it has: "
         f"{', '.join(map(str, known))}."
     )
+
+
+def _fitting(known: Sequence[Any], text: str) -> list[int]:
+    """Return which times are a text, or else dates that begin with it."""
+    texts = [str(each) for each in known]
+    return [number for number, each in enumerate(texts) if each == text] or [
+        number for number, each in enumerate(texts) if each.startswith(tuple(f"{text}{mark}" for mark in "-T:"))
+    ]

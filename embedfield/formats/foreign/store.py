@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import warnings
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import pyproj
 import zarr
 from affine import Affine
 from pyproj.exceptions import CRSError
+from zarr.core.sync import sync
 from zarr.errors import ZarrUserWarning
 
 from embedfield.errors import FormatError
@@ -41,6 +43,8 @@ CALLED = {
 }
 # What to do about files of others that are damaged.
 MEND = "Ask who made it, or fetch it again"
+# Seconds that what is still being read is waited for, after a part of it could not be; and what waits is called.
+PATIENCE, SETTLING = 5, "settling"
 # What coordinates are called that are degrees.
 LONLAT = ({"lat", "lon"}, {"latitude", "longitude"})
 # What they are where they have no names, by how many there are.
@@ -219,10 +223,30 @@ def _crs(told: Mapping[str, Any], mapping: Mapping[str, Any]) -> pyproj.CRS | No
 
 @contextmanager
 def _reading(path: Path | str, place: Path | Address, fault: str) -> Iterator[None]:
-    with warnings.catch_warnings(), refused(path, fault, MEND), answering(place):
+    with warnings.catch_warnings(), refused(path, fault, MEND), answering(place), ExitStack() as failing:
         # Others' files have what Zarr's specification does not have yet, such as consolidated metadata.
         warnings.simplefilter("ignore", ZarrUserWarning)
+        failing.callback(_settle)
         yield
+        failing.pop_all()
+
+
+def _settle() -> None:
+    """Wait, not for long, until zarr has read what it is reading.
+
+    When one of many chunks cannot be read, it leaves the others under way:
+    should the process end meanwhile, it would say so at length.
+    """
+
+    async def wait() -> None:
+        asyncio.current_task().set_name(SETTLING)  # type: ignore[union-attr]  # it runs
+        reading = {task for task in asyncio.all_tasks() if task.get_name() != SETTLING}
+        done, _ = await asyncio.wait(reading, timeout=PATIENCE) if reading else (set(), None)
+        for task in done:
+            if not task.cancelled():
+                task.exception()  # what is not asked for is printed
+
+    sync(wait())
 
 
 def dimensions(array: Array) -> tuple[str, ...] | None:

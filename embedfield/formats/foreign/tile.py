@@ -10,22 +10,20 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from embedfield.errors import FormatError
-from embedfield.formats.address import SCHEME, Address, place_of
+from embedfield.formats.address import Address, place_of
 from embedfield.formats.foreign.decoding import PixelScale, Stored
-from embedfield.formats.foreign.field import ANEW, ForeignField
+from embedfield.formats.foreign.field import ANEW, USUAL, ForeignField
 from embedfield.formats.foreign.npy import Npy
 from embedfield.formats.foreign.place import code_of, grid_of
 from embedfield.formats.foreign.raster import RasterLook
+from embedfield.formats.item import beside
 from embedfield.formats.stored import refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-USUAL = 128
 # End of the name of a tile's scales.
 SCALES = "_scales.npy"
-
-
 # Where its rasters of land lie beside those of its codes, as they are published and as its own program keeps them.
 FOLDERS = ("global_0.1_degree_tiff_all", "landmasks/*")
 # How far above a tile the two lie in one folder.
@@ -65,9 +63,14 @@ class TileFiles:
             landmask: The raster that tells where its pixels are; None to look for it.
 
         Raises:
-            FormatError: If there is none.
+            FormatError: If there is none, or none that an item could lead to.
         """
         found = place_of(landmask) if landmask is not None else self._landmask()
+        if isinstance(self.place, Address) and isinstance(found, Path):
+            raise FormatError(
+                f"{self.path} is on a network, and its landmask {found} on this disk: no item leads from one to the "
+                "other. Give the landmask's address, or fetch the tile."
+            )
         stem = self.place.name.removesuffix(".npy")
         return {
             "store": "npy",
@@ -146,13 +149,6 @@ class ForeignTile(ForeignField):
         scales = self._scales.rows(rows)[:, cols]
         aside = scales[None] if scales.ndim == 2 else scales[..., : self.dim].transpose(2, 0, 1)
         return Stored(np.ascontiguousarray(codes.transpose(2, 0, 1)), aside)
-
-
-def beside(place: Path | Address, href: str) -> Path | Address:
-    """Return where a file is that a document at a place names: relative to it, or whole."""
-    if isinstance(place, Address):
-        return place.beside(href)
-    return place_of(href) if SCHEME.match(href) else place.parent / href
 
 
 def href_from(place: Path | Address, other: Path | Address) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from itertools import product
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from embedfield.formats.foreign.store import Array
     from embedfield.grid import Grid
 
+# Bytes of codes that are kept, of chunks that are larger than a block; where one is larger still, it alone is.
+KEPT = 2**28
+# Where chunks of all bands are larger than this together, parts are read as they are asked for, however slowly.
+LARGEST = 2**30
 # What a pixel has beside its codes, by the rule: the name of the layout's entry for it.
 ASIDE = {"pixel-scale": "scales", "affine": "mask"}
 
@@ -107,7 +112,7 @@ class ForeignZarr(ForeignField):
         else:
             scale, offset = rules_of(array, self.dim)
         if scale.shape != (self.dim,) or offset.shape != (self.dim,):
-            raise FormatError(f"{self.path} has scales of shape {scale.shape}, and {self.dim} bands.")
+            raise FormatError(f"{self.path} has scales of shape {scale.shape}, and {self.dim} bands. Ask who made it.")
         return Affine(dtype, scale, offset, nodata, masked=masked)
 
     def _own_names(self, name: str) -> list[str]:
@@ -123,7 +128,17 @@ class ForeignZarr(ForeignField):
         aside = ASIDE.get(self.layout["rule"])
         beside_it = self.layout.get(aside) if aside else None
         array = self._store.array(name)
-        return _Level(self, array, self._store.array(f"{beside(name)}{beside_it}") if beside_it else None)
+        if not beside_it:
+            return _Level(self, array, None)
+        found = self._store.array(f"{beside(name)}{beside_it}")
+        axes = _axes_of(self._axes, found.ndim)
+        sizes = dict(zip(self._axes, array.shape, strict=True))
+        if found.shape != tuple(sizes[axis] for axis in axes):
+            raise FormatError(
+                f"{self.path} has {beside_it} of shape {found.shape} beside {name!r} of {array.shape}: they are not of "
+                "the same pixels. Ask who made it."
+            )
+        return _Level(self, array, found)
 
     def _shapes(self) -> dict[int, tuple[int, int]]:
         with refused(self.path, "has a layout that cannot be read", ANEW):
@@ -135,6 +150,11 @@ class ForeignZarr(ForeignField):
         with self._store.reading():
             return self._levels[overview or 1].read(rows, cols)
 
+    def close(self) -> None:
+        """Let go of what is kept."""
+        for level in self._levels.values():
+            level.forget()
+
 
 class _Level:
     """An array of the store, and what is stored beside it."""
@@ -145,9 +165,10 @@ class _Level:
         sizes, chunks = (dict(zip(self.axes, each, strict=True)) for each in (array.shape, array.chunks))
         self.shape = sizes["y"], sizes["x"]
         self.chunk = chunks["y"], chunks["x"]
-        # A chunk is decoded whole. One that is larger than a block is kept until another is wanted.
-        self.large = max(self.chunk) > field.blocksize
-        self.kept: tuple[tuple[int, int], npt.NDArray[Any]] | None = None
+        # A chunk is decoded whole. Those that are larger than a block are kept for the blocks beside it.
+        size = self.dim * min(self.chunk[0], self.shape[0]) * min(self.chunk[1], self.shape[1]) * array.dtype.itemsize
+        self.large = max(self.chunk) > field.blocksize and size <= LARGEST
+        self.kept = OrderedDict[tuple[int, int], "npt.NDArray[Any]"]()
         self.lock = Lock()
 
     def read(self, rows: slice, cols: slice) -> Stored:
@@ -155,9 +176,12 @@ class _Level:
         codes = self._by_chunks(rows, cols) if self.large else self._read(rows, cols)
         if self.aside is None:
             return Stored(codes)
-        axes = self.axes if self.aside.ndim == len(self.axes) else self.axes.replace("b", "")
-        axes = axes if self.aside.ndim == len(axes) else axes.replace("t", "")
-        return Stored(codes, _picked(self.aside, axes, self._picks(rows, cols)))
+        return Stored(codes, _picked(self.aside, _axes_of(self.axes, self.aside.ndim), self._picks(rows, cols)))
+
+    def forget(self) -> None:
+        """Let go of the chunks that are kept."""
+        with self.lock:
+            self.kept.clear()
 
     def _read(self, rows: slice, cols: slice) -> npt.NDArray[Any]:
         return _picked(self.array, self.axes, self._picks(rows, cols))
@@ -167,7 +191,7 @@ class _Level:
         return {"t": self.time, "b": slice(0, self.dim), "y": rows, "x": cols}
 
     def _by_chunks(self, rows: slice, cols: slice) -> npt.NDArray[Any]:
-        """Return the codes of a part, each chunk of which is decoded once."""
+        """Return the codes of a part, from whole chunks."""
         codes = np.empty((self.dim, rows.stop - rows.start, cols.stop - cols.start), dtype=self.array.dtype)
         with self.lock:
             for row, col in product(_touched(rows, self.chunk[0]), _touched(cols, self.chunk[1])):
@@ -178,13 +202,23 @@ class _Level:
         return codes
 
     def _whole(self, row: int, col: int) -> npt.NDArray[Any]:
-        """Return all codes of the chunks that begin at a row and a column."""
-        if self.kept is None or self.kept[0] != (row, col):
-            self.kept = None  # before the next is there: they may be large
+        """Return all codes of the chunks that begin at a row and a column, and keep them in place of the oldest."""
+        if (row, col) not in self.kept:
             (height, width), (high, wide) = self.shape, self.chunk
-            codes = self._read(slice(row, min(row + high, height)), slice(col, min(col + wide, width)))
-            self.kept = (row, col), codes
-        return self.kept[1]
+            rows, cols = slice(row, min(row + high, height)), slice(col, min(col + wide, width))
+            size = self.dim * (rows.stop - row) * (cols.stop - col) * self.array.dtype.itemsize
+            # Before the next is there: they may be large.
+            while self.kept and size + sum(codes.nbytes for codes in self.kept.values()) > KEPT:
+                self.kept.popitem(last=False)
+            self.kept[row, col] = self._read(rows, cols)
+        self.kept.move_to_end((row, col))
+        return self.kept[row, col]
+
+
+def _axes_of(axes: str, count: int) -> str:
+    """Return the dimensions of what is stored beside codes, by how many they are: without bands, without times."""
+    axes = axes if count == len(axes) else axes.replace("b", "")
+    return axes if count == len(axes) else axes.replace("t", "")
 
 
 def _picked(array: Array, axes: str, picks: Mapping[str, int | slice]) -> npt.NDArray[Any]:
