@@ -50,13 +50,34 @@ def test_correlations_are_means_over_all_pairs() -> None:
     first, second = np.triu_indices(60, 1)
     xyz = on_sphere(places)
     distances = np.arccos((xyz[first] * xyz[second]).sum(axis=1)) * RADIUS
-    products = (centred[first] * centred[second]).sum(axis=1) / np.square(centred).sum(axis=1).mean()
+    products = (centred[first] * centred[second]).sum(axis=1)
+    squares = (np.square(centred[first]) + np.square(centred[second])).sum(axis=1) / 2
     edges = np.geomspace(1e-3, math.pi * RADIUS, 75)
     bins = np.digitize(distances, edges)
     held = [bin_ for bin_ in range(75) if (bins == bin_).sum() >= 50]
     assert found.pairs.tolist() == [(bins == bin_).sum() for bin_ in held]
-    assert found.correlations == pytest.approx([products[bins == bin_].mean() for bin_ in held], rel=1e-5)
+    expected = [products[bins == bin_].sum() / squares[bins == bin_].sum() for bin_ in held]
+    assert found.correlations == pytest.approx(expected, rel=1e-5)
     assert found.distances_km == pytest.approx([distances[bins == bin_].mean() for bin_ in held], rel=0.02)
+
+
+def test_near_pairs_of_a_part_that_varies_more_are_no_more_than_alike() -> None:
+    # As of a coarse raster, whose pixels are near each other around the poles alone.
+    rng = np.random.default_rng(6)
+    near = np.column_stack((np.linspace(0, 0.1, 60), np.full(60, 80)))
+    places = np.concatenate((near, random_places(400)))
+    vectors = np.concatenate((np.full((60, 3), 9.0), rng.normal(size=(400, 3))))
+    found = Autocorrelation.of(vectors, places)
+    assert found.correlations[0] == pytest.approx(1, abs=1e-6)
+    assert (np.abs(found.correlations) <= 1).all()
+
+
+@pytest.mark.parametrize("unit", [1e-38, 1e37])
+def test_the_unit_of_vectors_does_not_matter(unit: float) -> None:
+    places = random_places(500)
+    vectors = gaussian_field(places, 0.2).astype(np.float32)
+    found = Autocorrelation.of(vectors * np.float32(unit), places)
+    assert found.correlations == pytest.approx(Autocorrelation.of(vectors, places).correlations, abs=1e-3)
 
 
 def test_distances_cross_antimeridian_and_poles() -> None:
@@ -98,7 +119,7 @@ def test_what_never_falls_is_longer_than_can_be_told() -> None:
     lon = np.array([0.0] * 8 + [0.01] * 8 + [2.0**power for power in range(7)])
     vectors = np.repeat([[1.0], [-1.0]], (16, 7), axis=0)
     found = Autocorrelation.of(vectors, np.column_stack((lon, np.zeros(23))))
-    assert found.correlations == pytest.approx([7 / 16])
+    assert found.correlations == pytest.approx([1])
     assert found.length_km is None
     assert found.longer_than_km == pytest.approx(1.112, rel=0.01)
     assert found.shorter_than_km is None

@@ -143,6 +143,18 @@ def test_what_has_no_value_is_transparent() -> None:
     assert (seen[..., 3] == 255).sum() == 5
 
 
+@pytest.mark.parametrize("dim", [2, 5])
+def test_what_is_infinite_has_no_colour_and_changes_no_other(dim: int) -> None:
+    values = sample(dim, 60).T.reshape(dim, 6, 10).copy()
+    holes = values.copy()
+    values[0, 1, 1], values[1, 2, 2], values[:, 3, 3], values[:2, 4, 4] = np.inf, -np.inf, np.inf, (np.inf, -np.inf)
+    holes[:, [1, 2, 3, 4], [1, 2, 3, 4]] = np.nan
+    colours = [Colours.fit(some.reshape(dim, -1).T, model="made-up") for some in (values, holes)]
+    assert colours[0].to_json() == colours[1].to_json()
+    np.testing.assert_array_equal(colours[0].of(values), colours[0].of(holes))
+    assert (colours[0].of(values)[..., 3] == 255).sum() == 56
+
+
 @pytest.mark.parametrize(
     "values", [np.full((10, 5), np.nan), np.empty((0, 5)), np.ones((10, 5)), np.zeros((10, 5)), np.ones((1, 2))]
 )

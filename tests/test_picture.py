@@ -289,6 +289,7 @@ def test_what_cannot_be_drawn_is_refused(path: Path) -> None:
         ("a.qml", {"colours": PLAIN}, "has colours of its own"),
         ("a.png", {"colours": PLAIN, "own_colours": True}, "Leave out one of them"),
         ("none/a.png", {}, "none is no folder"),
+        ("a.png", {"save_colours": "a.png"}, "no name of colours. Give one that ends in .json"),
     ],
 )
 def test_what_does_not_belong_together_is_refused(tmp_path: Path, name: str, how: dict[str, Any], words: str) -> None:
@@ -299,15 +300,27 @@ def test_what_does_not_belong_together_is_refused(tmp_path: Path, name: str, how
 
 def test_nothing_is_overwritten_unless_it_is_said(path: Path, tmp_path: Path) -> None:
     path.write_text("mine")
+    (tmp_path / "mine.json").write_text("mine")
     with pytest.raises(OutputExistsError, match="--overwrite"):
         draw_field(halves(UTM), path)
     with pytest.raises(OutputExistsError, match="--overwrite"):
-        draw_field(halves(UTM), tmp_path / "a.tif", save_colours=path)
+        draw_field(halves(UTM), tmp_path / "a.tif", save_colours=tmp_path / "mine.json")
+    assert (tmp_path / "mine.json").read_text() == "mine"
     with pytest.raises(OutputExistsError, match="is a folder"):
         draw_field(halves(UTM), _folder(tmp_path), overwrite=True)
     assert path.read_text() == "mine"
     assert draw_field(halves(UTM), path, overwrite=True) == path
     assert path.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_raster_that_is_read_is_not_replaced_by_its_picture(tmp_path: Path) -> None:
+    with write_field(halves(UTM), tmp_path / "field.tif") as field:
+        before = field.disk_path.read_bytes()
+        (tmp_path / "same.tif").hardlink_to(field.disk_path)
+        for name in ("field.tif", "same.tif"):
+            with pytest.raises(OutputExistsError, match="is the raster that is read"):
+                draw_field(field, tmp_path / name, overwrite=True)
+        assert field.disk_path.read_bytes() == before
 
 
 def _folder(tmp_path: Path) -> Path:

@@ -30,6 +30,7 @@ from embedfield.grid import Grid
 from embedfield.region import Region
 from embedfield.similar import find_similar, similar_places, spacing, write_similarity
 from embedfield.similar.apart import Anchors, apart
+from embedfield.similar.growing import Growing
 from embedfield.similar.query import Query
 from embedfield.similar.similarity import SimilarityField
 
@@ -138,6 +139,58 @@ def test_blocks_that_are_near_as_a_whole_change_nothing(min_km: float) -> None:
     found = apart(mapped, Anchors(mapped.query.located, 1), 60, min_km)
     expected = greedy(mapped.read().ravel(), grid.lonlat(), query, 60, min_km)
     np.testing.assert_allclose(found.lonlat, grid.lonlat()[expected])
+
+
+def test_a_block_is_read_twice_however_many_places_are_chosen_in_it() -> None:
+    class Counting(ArrayField):
+        asked = 0
+
+        def read(self, window: Window | None = None) -> npt.NDArray[np.float32]:
+            self.asked += 1
+            return super().read(window)
+
+    field = Counting(np.random.default_rng(3).normal(size=(1, 36, 72)), Grid.from_bounds(5), card(1))
+    anchors = Anchors(Query.of(noise(), valued(noise())).located, 1)
+    assert field.blocksize == 128
+    assert len(apart(field, anchors, 1000, 0).heights) == 1000
+    assert field.asked == 2
+
+
+def test_many_chosen_places_are_all_kept_away_from() -> None:
+    # More than are measured from one by one, so that trees of unlike sizes hold them.
+    grid = Grid.from_bounds(3)
+    field = noise(3, grid)
+    query = valued(field)
+    mapped = SimilarityField(field, Query.of(field, query, centre=False))
+    found = apart(mapped, Anchors(mapped.query.located, 1), 10_000, 400)
+    assert len(found.lonlat) > 1000
+    np.testing.assert_allclose(
+        found.lonlat, grid.lonlat()[greedy(mapped.read().ravel(), grid.lonlat(), query, 10_000, 400)]
+    )
+
+
+def test_points_that_are_added_are_all_measured_from() -> None:
+    chance = np.random.default_rng(4).normal(size=(2000, 3))
+    points = chance / np.linalg.norm(chance, axis=1, keepdims=True)
+    growing, asked = Growing(), points[1700:]
+    assert growing.chords(asked).tolist() == [2.0] * 300
+    for count, point in enumerate(points[:1700], 1):
+        growing.add(point)
+        if count in {1, 255, 256, 257, 768, 1024, 1700}:
+            expected = np.linalg.norm(asked[:, None] - points[None, :count], axis=2).min(axis=1)
+            np.testing.assert_allclose(growing.chords(asked), expected, rtol=1e-12)
+
+
+def test_infinite_vectors_are_none() -> None:
+    values = noise().values
+    values[0, 3, 3], values[:, 5, 5] = np.inf, -np.inf
+    holes = values.copy()
+    holes[:, [3, 5], [3, 5]] = np.nan
+    field, other = ArrayField(values, GLOBE, card(5)), ArrayField(holes, GLOBE, card(5))
+    place = valued(noise())
+    pd.testing.assert_frame_equal(similar_places(field, place), similar_places(other, place))
+    with pytest.raises(PlacesError, match="array has no value there"):
+        similar_places(field, GLOBE.centres(np.array([3]), np.array([3])))
 
 
 def test_similarity_is_the_cosine_of_vectors() -> None:
@@ -520,6 +573,15 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     assert (tmp_path / "map.tif").read_bytes() == b"old"
 
 
+def test_the_raster_that_is_compared_is_not_replaced_by_its_map(tmp_path: Path) -> None:
+    with write_field(noise(), tmp_path / "field.tif") as field:
+        before = field.disk_path.read_bytes()
+        with pytest.raises(OutputExistsError, match="is the raster that is read"):
+            find_similar(field, valued(noise()), tmp_path / "." / "field.tif", overwrite=True)
+        assert field.disk_path.read_bytes() == before
+    assert listing(tmp_path) == ["field.tif"]
+
+
 def test_an_island_in_an_ocean_of_nodata_has_a_mean_and_a_map() -> None:
     values = np.full((2, 180, 360), np.nan)
     values[:, 100:103, 200:203] = np.arange(18.0).reshape(2, 3, 3) ** 2
@@ -598,6 +660,8 @@ def test_the_command_reads_a_file_of_places(command: Callable[..., Any]) -> None
         (("--at", "1", "2", "--places", "x.csv"), "Give --at LON LAT, or --places FILE"),
         (("--at", "1"), "are not two numbers"),
         (("--at", "east", "2"), "are not two numbers"),
+        (("--at", "1", "-o", "x.tif"), "'1 -o' are not two numbers"),
+        (("--at",), "'' are not two numbers"),
         (("--at", "1", "2", "--weights", "w.pt"), "asked with --exact"),
     ],
 )

@@ -31,7 +31,9 @@ class SimilarCommand(TyperCommand):
 def _two(words: Iterator[str]) -> str:
     """Return the next word if it is ``LON,LAT``, else the next two."""
     first = next(words, "")
-    return first if "," in first else f"{first} {next(words, '')}"
+    joined = first if "," in first else f"{first} {next(words, '')}"
+    _pair(joined)  # now: a word too many taken makes what follows hard to understand
+    return joined
 
 
 def _pair(words: str) -> tuple[float, float]:
@@ -40,7 +42,7 @@ def _pair(words: str) -> tuple[float, float]:
         lon, lat = map(float, words.replace(",", " ").split())
     except ValueError as error:
         raise typer.BadParameter(
-            f"{words!r} are not two numbers. Give longitude and latitude: --at 8.5 47.4"
+            f"{words.strip()!r} are not two numbers. Give longitude and latitude: --at 8.5 47.4"
         ) from error
     return lon, lat
 
@@ -95,7 +97,8 @@ def similar(
             field, asked, output, picture=picture, table=table, count=count, min_km=least, match=match,  # type: ignore[arg-type]
             centre=centre, evaluator=evaluator, overwrite=overwrite, progress=progress.count, step=progress.step,
         )  # fmt: skip
-    news.print(f"{len(found.places):,} places, {least:g} km apart at least")
+    count_found = len(found.places)
+    news.print(f"{count_found:,} place{'s' * (count_found != 1)}, {least:g} km apart at least")
     for path_written in (found.path, found.picture, found.table):
         out.print(path_written)
 

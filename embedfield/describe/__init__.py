@@ -73,7 +73,20 @@ class Description:
         return [head, *rows]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the description as plain data for JSON; None for a number that there is not."""
+        """Return the description as plain data for JSON; None for a number that there is not.
+
+        Returns:
+            ``field``, ``region``, ``places``, ``pixels`` and ``empty`` as above,
+            ``seed`` of the places; ``lengths`` (``mean``, ``std``, ``min``,
+            ``p05`` to ``p95``, ``max``, ``mean_cosine``, ``common_share``);
+            ``spectrum`` (``effective_rank``; ``components``, how many hold a
+            share of the variance; ``explained``, the share of each);
+            ``dimension`` (``distinct``, ``MLE``, ``MOM``, ``TLE``,
+            ``FisherS``) or None; ``autocorrelation`` (``length_km``,
+            ``shorter_than_km``, ``longer_than_km``, and the curve,
+            ``distances_km``, ``correlations`` and ``pairs``); ``bands``, of
+            each its ``name`` and statistics.
+        """
         dimension = self.dimension
         return {
             "field": self.field,
@@ -179,7 +192,7 @@ def _lines(of: Description) -> Iterator[tuple[str, str]]:
 
 def _places_text(of: Description) -> str:
     where = f" in {of.region}" if of.region else ""
-    pixels = "" if of.pixels is None else f", in {of.pixels:,} pixels"
+    pixels = "" if of.pixels is None else f", in {of.pixels:,} pixel{'s' * (of.pixels != 1)}"
     empty = f"; {of.empty:,} more have no value" if of.empty else ""
     return f"{of.places:,} at random{where}, evenly by area{pixels}{empty}"
 

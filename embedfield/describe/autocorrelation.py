@@ -31,18 +31,19 @@ FALLEN = math.exp(-1)
 class Autocorrelation:
     """Correlation of vectors by the great-circle distance of their places.
 
-    It is the mean product of pairs of vectors, less the mean of all, over
-    their mean squared length: the covariance functions of all bands added up,
-    by their variances added up (Wackernagel 2003, Multivariate Geostatistics,
-    chapter 20; Chilès and Delfiner 2012, Geostatistics, chapter 5). 1 at no
-    distance, 0 where one tells nothing of the other. It is about the mean of
-    the area that was sampled: in a smaller area it falls sooner.
+    It is the mean product of the two vectors of a pair, less the mean of all
+    vectors, over the mean squared length of the vectors of those pairs: a
+    correlogram of all bands together, each weighing as its variance. So it is
+    in [-1, 1] also where near pairs are of one part of the area, as those of a
+    coarse raster are of the poles. 1 at no distance, 0 where one tells nothing
+    of the other. It is about the mean of the area that was sampled: in a
+    smaller area it falls sooner.
     """
 
     distances_km: npt.NDArray[np.float64]
     """(n,), distance of the pairs of each range, by the root mean square of their chords; rising."""
     correlations: npt.NDArray[np.float64]
-    """(n,)."""
+    """(n,), in [-1, 1]."""
     pairs: npt.NDArray[np.int64]
     """(n,), how many there are in each range; fifty at least."""
 
@@ -58,12 +59,12 @@ class Autocorrelation:
             lonlat: Where, degrees (lon, lat), (N, 2); spread evenly by area, in any order.
         """
         vectors, lonlat = vectors[:PLACES], lonlat[:PLACES]
-        centred = (vectors - vectors.mean(axis=0, dtype=np.float64)).astype(np.float32)
-        variance = Spread.of(vectors).variance
-        sums = _sums(centred, on_sphere(lonlat)) if variance else np.zeros((3, 0))
-        pairs, chords, products = sums[:, sums[0] >= FEWEST]
+        # Of vectors that are all the same, rounding is all that their mean leaves of them.
+        varied = bool(Spread.of(vectors).variance)
+        sums = _sums(_centred(vectors), on_sphere(lonlat)) if varied else np.zeros((4, 0))
+        pairs, chords, products, squares = sums[:, (sums[0] >= FEWEST) & (sums[3] > 0)]
         distances = 2 * np.arcsin(np.minimum(np.sqrt(chords / pairs) / 2, 1.0)) * (EARTH / 1000)
-        return cls(distances, products / pairs / (variance or 1.0), pairs.astype(np.int64))
+        return cls(distances, np.clip(products / squares, -1, 1), pairs.astype(np.int64))
 
     @property
     def length_km(self) -> float | None:
@@ -101,11 +102,20 @@ class Autocorrelation:
         }
 
 
+def _centred(vectors: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    """Return vectors less their mean, (N, dim), in a unit of their own, so that no square is beyond float32."""
+    centred = vectors - vectors.mean(axis=0, dtype=np.float64)
+    return np.asarray(centred / np.abs(centred).max(), dtype=np.float32)
+
+
 def _sums(centred: npt.NDArray[np.float32], xyz: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return of each range of distance how many pairs it has, and sums of their squared chords and products, (3, n)."""
+    """Return sums over the pairs in each range of distance, (4, n).
+
+    They are of ones, of squared chords, of products, and of the mean squared length of the two vectors.
+    """
     edges = np.geomspace(SHORTEST, LONGEST, math.ceil(STEPS * math.log10(LONGEST / SHORTEST)) + 1)
     squared = np.square(2 * np.sin(edges[:-1] * (1000 / EARTH / 2)))
-    found = np.zeros((3, len(edges)))
+    found, squares = np.zeros((4, len(edges))), np.einsum("nd,nd->n", centred, centred) / 2
     for top in range(0, len(xyz), ROWS):
         rows = slice(top, top + ROWS)
         # Squared chords, so precise that the same place and one a metre away are told apart.
@@ -116,5 +126,6 @@ def _sums(centred: npt.NDArray[np.float32], xyz: npt.NDArray[np.float64]) -> npt
         found[0] += np.bincount(bins, minlength=len(edges))
         found[1] += np.bincount(bins, chords.ravel(), minlength=len(edges))
         found[2] += np.bincount(bins, products.ravel(), minlength=len(edges))
+        found[3] += np.bincount(bins, np.add.outer(squares[rows], squares[top:]).ravel(), minlength=len(edges))
     # What is nearer than the first edge is the same place, and tells nothing.
     return found[:, 1:]

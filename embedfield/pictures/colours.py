@@ -78,13 +78,13 @@ class Colours:
 
         Args:
             values: Vectors of a model, (N, dim), spread evenly by area; those
-                without a value (NaN) are left out. Without any, one colour shows
+                without a value (NaN, or infinite) are left out. Without any, one colour shows
                 all vectors.
             model: Name of the model.
             weights_sha256: Digest of its weights.
             fitted_on: What the sample is, in words.
         """
-        sample = values[~np.isnan(values).any(axis=1)].astype(np.float64)
+        sample = values[np.isfinite(values).all(axis=1)].astype(np.float64)
         if not len(sample):
             sample = np.zeros((1, values.shape[1]))
         directions = sample / _lengths(sample.T)[:, None]
@@ -138,11 +138,13 @@ class Colours:
             reduction: The way from the vectors to the components, and back.
 
         Returns:
-            (k, height, width) or (k, N), float32; NaN where there is no value.
+            (k, height, width) or (k, N), float32; NaN where there is no value, or an infinite one.
         """
         flat = values.reshape(len(values), -1)
-        found = self._along(flat) if reduction is None else self._along_restored(flat, reduction)
-        return found.reshape(-1, *values.shape[1:])
+        # Of an infinite number comes what is none, as of NaN: it too has no colour.
+        with np.errstate(invalid="ignore"):
+            found = self._along(flat) if reduction is None else self._along_restored(flat, reduction)
+        return np.where(np.isfinite(found), found, np.float32(np.nan)).reshape(-1, *values.shape[1:])
 
     def of(self, values: npt.NDArray[np.floating], reduction: Reduction | None = None) -> npt.NDArray[np.uint8]:
         """Return the colours of vectors.

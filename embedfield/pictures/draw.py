@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedfield.errors import FormatError, OutputExistsError, StorageError
+from embedfield.formats.stored import StoredField
 from embedfield.pictures.preview import colours_of, write_preview, write_rgb
 from embedfield.pictures.style import write_style
 
@@ -79,8 +80,10 @@ def draw_field(
     in_colours = band is None and path.suffix.lower() != STYLE
     _check_asked(path, on_map, full=full)
     _check_colours(path, in_colours=in_colours, own=own_colours, given=colours is not None, saved=bool(save_colours))
+    if save_colours and Path(save_colours).suffix.lower() != ".json":
+        raise FormatError(f"{save_colours} is no name of colours. Give one that ends in .json.")
     for output in (path, Path(save_colours or path)):
-        _check_output(output, overwrite=overwrite)
+        check_file(output, field, overwrite=overwrite)
     if in_colours and not colours:
         colours = colours_of(field, own=own_colours, folder=None if folder is None else Path(folder))
     try:
@@ -147,12 +150,17 @@ def _check_colours(path: Path, *, in_colours: bool, own: bool, given: bool, save
         raise FormatError("Colours are given, and the field's own asked for. Leave out one of them.")
 
 
-def _check_output(path: Path, *, overwrite: bool) -> None:
-    """Refuse a place where nothing can or may be written.
+def check_file(path: Path, field: Field | None = None, *, overwrite: bool = False) -> None:
+    """Refuse a place where no file can or may be written.
+
+    Args:
+        path: The file.
+        field: What is read meanwhile: its own raster is not replaced.
+        overwrite: Whether to replace what stands there.
 
     Raises:
         FormatError: If the folder is missing.
-        OutputExistsError: If something stands there.
+        OutputExistsError: If something stands there that may not be replaced.
     """
     if not path.parent.is_dir():
         raise FormatError(f"{path.parent} is no folder. Make it, or write elsewhere.")
@@ -160,3 +168,10 @@ def _check_output(path: Path, *, overwrite: bool) -> None:
         raise OutputExistsError(f"{path} is a folder. Write elsewhere.")
     if path.exists() and not overwrite:
         raise OutputExistsError(f"{path} exists. Give --overwrite to replace it, or write elsewhere.")
+    if isinstance(field, StoredField) and not isinstance(field.path, str) and _same(path, field.disk_path):
+        raise OutputExistsError(f"{path} is the raster that is read, and would be lost. Write elsewhere.")
+
+
+def _same(path: Path, other: Path) -> bool:
+    """Return whether two paths lead to the same file."""
+    return path.exists() and other.exists() and path.samefile(other)

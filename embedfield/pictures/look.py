@@ -101,4 +101,5 @@ def _picked(count: int, step: int) -> npt.NDArray[np.int64]:
 
 
 def _with_value(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    return values[~np.isnan(values).any(axis=1)]
+    # Rasters of others hold infinite numbers, which are no values.
+    return values[np.isfinite(values).all(axis=1)]

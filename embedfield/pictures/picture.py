@@ -228,7 +228,7 @@ def _draw_words(figure: Figure, layout: _Layout, field: Field, title: str, *, co
     """Write the title above, and below it what the pixels are; at the foot whose all that is."""
     height, width = field.grid.shape
     what = f"{width:,} × {height:,} pixels of {field.grid.side}, {field.grid.crs}"
-    parts = f", {field.dim} components" if field.components else ""
+    parts = f", {field.dim} component{'s' * (field.dim > 1)}" if field.components else ""
     whose = f"Licence of the embeddings: {field.card.licence_in_words}."
     whose += " Coastlines: Natural Earth." * coastlines
     left, size = BESIDE * layout.scale, layout.scale

@@ -16,6 +16,7 @@ from embedfield.formats import open_field, write_raster
 from embedfield.formats.journal import Journal, Work
 from embedfield.formats.packing import Packing
 from embedfield.integrity import ASIDE
+from embedfield.pictures.draw import check_file
 from embedfield.pictures.picture import write_picture
 from embedfield.projection import projection
 from embedfield.similar.apart import KM, Anchors, apart, check_spacing
@@ -92,8 +93,8 @@ def find_similar(
         FormatError: If `output` is no ``.tif``, `picture` no ``.png``, or a folder is missing.
         OutputExistsError: If something stands there and may not be replaced.
     """
-    output = check_map(output, overwrite=overwrite)
-    picture = _check_file(picture or output.with_suffix(".png"), ".png", overwrite=overwrite)
+    output = check_map(output, field, overwrite=overwrite)
+    picture = _check_file(picture or output.with_suffix(".png"), ".png", field, overwrite=overwrite)
     table = check_output(table or output.with_suffix(".csv"), overwrite=overwrite)
     min_km = spacing(field.grid) if min_km is None else min_km
     check_spacing(count, min_km)
@@ -175,7 +176,7 @@ def write_similarity(
         OutputExistsError: If something stands there and may not be replaced.
         StorageError: If the disk is full or may not be written.
     """
-    path = check_map(path, overwrite=overwrite)
+    path = check_map(path, field, overwrite=overwrite)
     done, total = 0, field.grid.width * field.grid.height
 
     def told(pixels: int) -> None:
@@ -235,20 +236,27 @@ def spacing(grid: Grid) -> float:
     return float(f"{max(side / ACROSS, 2 * pixel):.2g}")
 
 
-def check_map(path: str | Path, *, overwrite: bool = False) -> Path:
+def check_map(path: str | Path, field: Field | None = None, *, overwrite: bool = False) -> Path:
     """Return where a map may be written.
+
+    Args:
+        path: ``….tif``.
+        field: What is compared: its own raster is not replaced.
+        overwrite: Whether to replace what stands there.
 
     Raises:
         FormatError: If it is no ``.tif``, or the folder is missing.
         OutputExistsError: If something stands there and may not be replaced.
     """
-    path = _check_file(path, ".tif", overwrite=overwrite)
-    for name in filter(Path.exists, () if overwrite else _standing(path)):
-        raise OutputExistsError(f"{name} exists. Give --overwrite to replace it, or write elsewhere.")
+    path = _check_file(path, ".tif", field, overwrite=overwrite)
+    check_file(path.with_suffix(".vrt"), field, overwrite=overwrite)
+    tiles = path.with_suffix(".tiles")
+    if tiles.exists() and not overwrite:
+        raise OutputExistsError(f"{tiles} exists. Give --overwrite to replace it, or write elsewhere.")
     return path
 
 
-def _check_file(path: str | Path, suffix: str, *, overwrite: bool) -> Path:
+def _check_file(path: str | Path, suffix: str, field: Field | None, *, overwrite: bool) -> Path:
     """Return where a file of a suffix may be written.
 
     Raises:
@@ -258,12 +266,7 @@ def _check_file(path: str | Path, suffix: str, *, overwrite: bool) -> Path:
     path = Path(path)
     if path.suffix != suffix:
         raise FormatError(f"{path} is no name of a {suffix} file. Give one that ends in {suffix}.")
-    if not path.parent.is_dir():
-        raise FormatError(f"{path.parent} is no folder. Make it, or write elsewhere.")
-    if path.is_dir():
-        raise OutputExistsError(f"{path} is a folder. Write elsewhere.")
-    if path.exists() and not overwrite:
-        raise OutputExistsError(f"{path} exists. Give --overwrite to replace it, or write elsewhere.")
+    check_file(path, field, overwrite=overwrite)
     return path
 
 

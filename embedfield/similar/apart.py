@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import heapq
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,6 +14,7 @@ from embedfield.errors import PlacesError
 from embedfield.grid import Window
 from embedfield.places import on_sphere
 from embedfield.projection import DEGREES, EARTH
+from embedfield.similar.growing import Growing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from embedfield.field import Field
     from embedfield.located import Located
 
-# Pixels whose values are read at a time.
+# Pixels whose values are read at a time, and whose order is held.
 PIXELS = 2**22
 # The best pixels of a block whose distances are measured first; then twice as many, and so on.
 SOME = 64
@@ -127,33 +129,34 @@ class _Choice:
 
     def __init__(self, field: Field, anchors: Anchors, min_km: float) -> None:
         self.field, self.anchors, self.min_km = field, anchors, min_km
-        self._values: list[float] = []
-        self._pixels: list[tuple[int, int]] = []
-        self._taken: dict[Window, list[tuple[int, int]]] = defaultdict(list)
+        self._pixels: list[tuple[float, int, int]] = []
+        self._near = Growing()
+        # Of each block how many of its best pixels are chosen or near: what is near once is near for good.
+        self._passed: dict[Window, int] = defaultdict(int)
+        self._sorted = functools.lru_cache(max(1, PIXELS // field.blocksize**2))(self._sort)
+        self._circle = functools.cache(self._circle_around)
 
     def best(self, count: int, progress: Callable[[int, int], None] | None) -> Picks:
         """Return up to so many pixels."""
         # A block's best pixel is never better later on: only the block that comes first need be looked at again.
         heap = list(self._first(progress))
         heapq.heapify(heap)
-        while heap and len(self._values) < count:
+        while heap and len(self._pixels) < count:
             lowest, row, col, chosen, block = heapq.heappop(heap)
-            if chosen == len(self._values):
+            if chosen == len(self._pixels):
                 self._take(-lowest, row, col, block)
                 heapq.heappush(heap, (lowest, row, col, STALE, block))
             elif not self._swallowed(block) and (following := self._following(block)):
                 heapq.heappush(heap, following)
-        return Picks(self._centres(), np.array(self._values, dtype=np.float32))
+        heights = np.array([height for height, _, _ in self._pixels], dtype=np.float32)
+        rows, cols = np.array([pixel for _, *pixel in self._pixels], dtype=np.int64).reshape(-1, 2).T
+        return Picks(self.field.grid.centres(rows, cols), heights)
 
     def _take(self, value: float, row: int, col: int, block: Window) -> None:
-        self._values.append(value)
-        self._pixels.append((row, col))
-        self._taken[block].append((row - block.row_off, col - block.col_off))
-
-    def _centres(self) -> npt.NDArray[np.float64]:
-        """Return the centres of what has been chosen, degrees, (n, 2)."""
-        rows, cols = np.array(self._pixels, dtype=np.int64).reshape(-1, 2).T
-        return self.field.grid.centres(rows, cols)
+        self._pixels.append((value, row, col))
+        self._passed[block] += 1
+        if self.min_km > 0:
+            self._near.add(on_sphere(self.field.grid.centres(np.array([row]), np.array([col])))[0])
 
     def _first(self, progress: Callable[[int, int], None] | None) -> Iterator[Best]:
         """Yield the best pixel of each block, near or not."""
@@ -171,25 +174,38 @@ class _Choice:
             if progress:
                 progress(done, grid.width * grid.height)
 
+    def _sort(self, block: Window) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+        """Return which pixels of a block have a value, row by row, the best first, and their values."""
+        values = _ordered(self.field.read(block)[0]).ravel()
+        # Among equals the first stays the first.
+        order = np.argsort(-values, kind="stable")[: np.count_nonzero(values > -np.inf)]
+        return order.astype(np.int32), values[order]
+
     def _following(self, block: Window) -> Best | None:
         """Return a block's best pixel that is near nothing, if there is one."""
-        values = _ordered(self.field.read(block)[0])
-        for pixel in self._taken.get(block, ()):
-            values[pixel] = -np.inf
-        # Among equals the first stays the first.
-        order = np.argsort(-values, axis=None, kind="stable")[: np.count_nonzero(values > -np.inf)]
-        start, size = 0, SOME
-        while start < len(order):
-            rows, cols = np.divmod(order[start : start + size], block.width)
+        order, values = self._sorted(block)
+        size = SOME
+        while (start := self._passed[block]) < len(order):
+            rows, cols = np.divmod(order[start : start + size].astype(np.int64), block.width)
             far = self._far(self.field.grid.centres(rows + block.row_off, cols + block.col_off))
             if far.any():
-                row, col = (int(part[far.argmax()]) for part in (rows, cols))
-                return -float(values[row, col]), row + block.row_off, col + block.col_off, len(self._values), block
-            start, size = start + size, 2 * size
+                at = int(far.argmax())
+                self._passed[block] += at
+                row, col = int(rows[at]) + block.row_off, int(cols[at]) + block.col_off
+                return -float(values[start + at]), row, col, len(self._pixels), block
+            self._passed[block] += len(far)
+            size *= 2
         return None
 
     def _swallowed(self, block: Window) -> bool:
-        """Return whether a look at a block's outline shows that all of it is near: it need not be read then."""
+        """Return whether all of a block is near, by its outline: it need not be read then."""
+        if not self.min_km:
+            return False
+        centre, radius = self._circle(block)
+        return radius < QUARTER and radius + float(self._distances(centre)[0]) < self.min_km
+
+    def _circle_around(self, block: Window) -> tuple[npt.NDArray[np.float64], float]:
+        """Return the middle of a block, degrees (1, 2), and how far from it, in km, all of the block lies."""
         top, left, bottom, right = block.row_off, block.col_off, block.rows.stop - 1, block.cols.stop - 1
         down, across = np.arange(top, bottom + 1), np.arange(left, right + 1)
         middle = (top + bottom) // 2, (left + right) // 2
@@ -197,11 +213,10 @@ class _Choice:
         cols = np.concatenate((middle[1:], np.full_like(down, left), np.full_like(down, right), across, across))
         lonlat = self.field.grid.centres(rows, cols)
         if not np.isfinite(lonlat).all():
-            return False
+            return lonlat[:1], np.inf
         ways = along(np.linalg.norm(on_sphere(lonlat) - on_sphere(lonlat[:1]), axis=1))
         # Within a hemisphere the farthest point of an area lies on its outline, give or take the pixels' own size.
-        radius = float(ways.max() + 2 * np.deg2rad(self.field.grid.res_degrees) * KM)
-        return radius < QUARTER and radius + float(self._distances(lonlat[:1])[0]) < self.min_km
+        return lonlat[:1], float(ways.max() + 2 * np.deg2rad(self.field.grid.res_degrees) * KM)
 
     def _far(self, lonlat: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
         """Return which places (n, 2) are near nothing, (n,)."""
@@ -212,13 +227,7 @@ class _Choice:
 
     def _distances(self, lonlat: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return distances of places (n, 2) to the nearest that is chosen, or the anchors, km, (n,)."""
-        from scipy.spatial import KDTree
-
-        distances = self.anchors.distance_km(lonlat)
-        if self._pixels:
-            chosen = KDTree(on_sphere(self._centres()))
-            distances = np.minimum(distances, along(chosen.query(on_sphere(lonlat))[0]))
-        return distances
+        return np.minimum(self.anchors.distance_km(lonlat), along(self._near.chords(on_sphere(lonlat))))
 
 
 def _ordered(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -104,13 +104,15 @@ class Query:
             vectors: (N, dim), NaN where there is none.
 
         Returns:
-            (N,), float32; NaN where there is no vector, or it has no direction.
+            (N,), float32; NaN where there is no vector, or it has no direction, as zero and infinite ones.
         """
         vectors = vectors if self.middle is None else vectors - self.middle.astype(vectors.dtype)
         lengths = _lengths(vectors, self.middle)
         best = np.full(len(vectors), -np.inf, dtype=np.float32)
         for start in range(0, len(self.directions), TOGETHER):
-            cosines = vectors @ self.directions[start : start + TOGETHER].T.astype(vectors.dtype)
+            # An infinite number has no product with zero, and its vector no length below.
+            with np.errstate(invalid="ignore"):
+                cosines = vectors @ self.directions[start : start + TOGETHER].T.astype(vectors.dtype)
             np.maximum(best, cosines.max(axis=1), out=best, casting="same_kind")
         found: npt.NDArray[np.float32] = np.clip(best / lengths, -1, 1).astype(np.float32, copy=False)
         return found
@@ -140,7 +142,8 @@ def _pixels_at(field: Field, located: Located) -> npt.NDArray[np.floating]:
     sampler = Sampler(field, "bilinear") if located.points else Sampler(field, stats="mean")
     found = sampler.sample(located)
     reasons = {"nodata": f"{field.name} has no value there", "outside": f"it is outside of {field.name}"}
-    _check_status(located, np.where(found.status == "valid", "", found.status), reasons)
+    status = np.where(np.isfinite(found.numbers).all(axis=1), "", "nodata")
+    _check_status(located, np.where(found.status == "valid", status, found.status), reasons)
     return restored(field, found.numbers)
 
 
@@ -221,8 +224,9 @@ def _sum_of_level(field: Field, factor: int, height: int, width: int) -> tuple[n
     total, area = np.zeros(field.dim), 0.0
     for window in Window(0, 0, width, height).tiles(side, side):
         values = field.read(window) if factor == 1 else field.read_overview(factor, window)
-        weights = np.where(np.isnan(values).any(axis=0), 0.0, np.outer(tall[window.rows], wide[window.cols]))
-        total += np.nan_to_num(values).reshape(field.dim, -1) @ weights.ravel()
+        there = np.isfinite(values).all(axis=0)
+        weights = np.where(there, np.outer(tall[window.rows], wide[window.cols]), 0.0)
+        total += np.where(there, values, 0).reshape(field.dim, -1) @ weights.ravel()
         area += float(weights.sum())
     return total, area
 
@@ -230,15 +234,15 @@ def _sum_of_level(field: Field, factor: int, height: int, width: int) -> tuple[n
 def _sum_of_places(field: Field) -> tuple[npt.NDArray[np.float64], float]:
     """Return the same of places, each of which stands for an area of one size."""
     values = field.at(field.places(SAMPLE), "nearest")
-    values = values[~np.isnan(values).any(axis=1)]
+    values = values[np.isfinite(values).all(axis=1)]
     return values.sum(axis=0, dtype=np.float64), float(len(values))
 
 
 def _lengths(vectors: npt.NDArray[np.floating], middle: npt.NDArray[np.float64] | None) -> npt.NDArray[np.floating]:
-    """Return lengths of vectors (N, dim), (N,), from which the middle has been taken; NaN for rounding."""
+    """Return lengths of vectors (N, dim) less the middle, (N,); NaN for what is rounding, or infinite."""
     lengths: npt.NDArray[np.floating] = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
     least = 0.0 if middle is None else DUST * float(np.linalg.norm(middle))
-    return np.where(lengths > least, lengths, np.nan)
+    return np.where((lengths > least) & (lengths < np.inf), lengths, np.nan)
 
 
 def _directions(
