@@ -542,3 +542,17 @@ def test_a_rebuild_keeps_the_link_to_a_registered_item_that_cannot_be_read(mine:
     (mine / "xyz" / "some-bands" / "some-bands.json").write_text("{")
     assert [fault.where for fault in Catalog(mine).rebuild()] == ["xyz/some-bands/some-bands.json"]
     assert "./some-bands/some-bands.json" in links(mine / "xyz" / "collection.json", "item")
+
+
+def test_infinite_values_are_none_and_the_item_stays_strict_json(tmp_path: Path) -> None:
+    values = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
+    values[1, 2, 3], values[2, 0, 0] = np.inf, -np.inf
+    profile = {"count": 3, "height": 4, "width": 5, "crs": "EPSG:4326", "transform": from_origin(0, 4, 1, 1)}
+    with rasterio.open(tmp_path / "inf.tif", "w", driver="GTiff", dtype="float32", **profile) as target:
+        target.write(values)
+    written = Catalog(tmp_path / "catalog").add(tmp_path / "inf.tif")
+    said = json.loads(written.read_text("utf-8"), parse_constant=pytest.fail)
+    found = [band["statistics"] for band in said["assets"]["embeddings"]["bands"]]
+    assert [band["count"] for band in found] == [20, 19, 19]
+    assert [band["maximum"] for band in found] == [19, 39, 59]
+    assert check_catalog_files(tmp_path / "catalog") == []

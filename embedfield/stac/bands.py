@@ -127,7 +127,7 @@ def _codes(field: StoredField, values: npt.NDArray[np.float32]) -> npt.NDArray[n
 
 def _statistics(codes: npt.NDArray[np.float64]) -> dict[str, Any]:
     """Return the statistics of a band's numbers (N,)."""
-    there = codes[~np.isnan(codes)]
+    there = codes[np.isfinite(codes)]
     counted: dict[str, Any] = {"count": len(there), "valid_percent": _short(100 * len(there) / len(codes))}
     if not len(there):
         return counted
