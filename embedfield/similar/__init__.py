@@ -190,13 +190,22 @@ def write_similarity(
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         journal = Journal(Path(folder) / "journal")
         written = write_raster(Work(SimilarityField(field, query), packing, journal, told), Path(folder) / path.name)
-        for old in filter(Path.exists, (*_standing(path), path.with_name(f"{path.name}{ASIDE}"))):
-            shutil.rmtree(old) if old.is_dir() else old.unlink()
-        things = [thing for thing in Path(folder).iterdir() if thing != journal.folder]
-        # Pixels before the VRT that names them.
-        for thing in sorted(things, key=lambda thing: thing.suffix == ".vrt"):
-            thing.rename(path.parent / thing.name)
+        _put_in_place([thing for thing in Path(folder).iterdir() if thing != journal.folder], path)
     return open_field(path.parent / written.name)
+
+
+def _put_in_place(things: list[Path], path: Path) -> None:
+    """Move what a map consists of to where it belongs, and remove what is left there of an older one."""
+    # Pixels before the VRT that names them. A file takes another's place at once: a map is never missing.
+    for thing in sorted(things, key=lambda thing: thing.suffix == ".vrt"):
+        place = path.parent / thing.name
+        if place.is_dir():
+            shutil.rmtree(place)
+        thing.replace(place)
+    names = {thing.name for thing in things}
+    older = (path, path.with_suffix(".vrt"), path.with_suffix(".tiles"), path.with_name(f"{path.name}{ASIDE}"))
+    for left in (old for old in older if old.exists() and old.name not in names):
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def most_similar(
@@ -268,8 +277,3 @@ def _check_file(path: str | Path, suffix: str, field: Field | None, *, overwrite
         raise FormatError(f"{path} is no name of a {suffix} file. Give one that ends in {suffix}.")
     check_file(path, field, overwrite=overwrite)
     return path
-
-
-def _standing(path: Path) -> tuple[Path, ...]:
-    """Return all that a map may consist of."""
-    return path, path.with_suffix(".vrt"), path.with_suffix(".tiles")
