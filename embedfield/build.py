@@ -14,7 +14,7 @@ from embedfield.formats.journal import Journal, Work
 from embedfield.integrity import storage_errors, write_sums
 from embedfield.order import Order
 from embedfield.pictures.colours import COLOURS, Colours
-from embedfield.pictures.preview import SIZE, colours_of, write_preview, write_rgb
+from embedfield.pictures.preview import colours_of, write_both
 from embedfield.pictures.style import style_path, write_style
 from embedfield.plan import sweep
 from embedfield.verify import verify_field
@@ -199,9 +199,7 @@ def _draw(field: StoredField, order: Order, folder: Path) -> None:
     else:
         colours = Colours.of_encoder(evaluator.encode, field.card, weights)
     colours.write(folder / COLOURS)
-    write_preview(field, folder / "preview.png", colours)
-    # As large as the preview: of a finer one, every pixel of most fields would have to be read again.
-    write_rgb(field, folder / "rgb.tif", colours, size=SIZE)
+    write_both(field, folder / "preview.png", folder / "rgb.tif", colours)
     write_style(field, style_path(field.disk_path))
 
 

@@ -284,7 +284,7 @@ def test_a_replacement_that_fails_leaves_the_field_as_it_was(catalog: Path, monk
 def begin(catalog: Path, monkeypatch: pytest.MonkeyPatch, **kwargs: Any) -> None:
     """Leave an unfinished build."""
     with monkeypatch.context() as patch:
-        patch.setattr("embedfield.build.write_preview", raise_(KeyboardInterrupt()))
+        patch.setattr("embedfield.build.write_both", raise_(KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
             build(catalog, **kwargs)
 

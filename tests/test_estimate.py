@@ -218,7 +218,7 @@ def test_a_build_that_only_its_picture_is_missing_of_is_all_done(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("embedfield.build.write_preview", stop)
+        patch.setattr("embedfield.build.write_both", stop)
         with pytest.raises(KeyboardInterrupt):
             build_field("xyz", 1, out=catalog, device="cpu", **kwargs)
     found = estimate(catalog, res=1, **kwargs)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 import rasterio
 import rasterio.shutil
-from fields import ArrayField, Breaking, listing
+from fields import ArrayField, Breaking, bumpy, listing
 from PIL import Image
 from range_server import serving
 
@@ -21,7 +21,7 @@ from embedfield.formats import cog, open_field, write_field
 from embedfield.grid import Grid, Window
 from embedfield.pictures import look
 from embedfield.pictures.colours import Colours
-from embedfield.pictures.preview import colours_of, stored_colours, write_preview, write_rgb
+from embedfield.pictures.preview import SIZE, colours_of, stored_colours, write_both, write_preview, write_rgb
 from embedfield.places import GLOBE
 from embedfield.reduce import ReducedField, Reduction
 
@@ -523,6 +523,16 @@ def test_a_geotiff_that_fails_leaves_nothing(tmp_path: Path, colours: Colours, m
     with pytest.raises(FormatError, match="in the middle"):
         write_rgb(field, tmp_path / "rgb.tif", colours)
     assert listing(tmp_path) == []
+
+
+@pytest.mark.parametrize("size", [20, 700, 1300])
+def test_both_pictures_are_those_that_are_written_alone(tmp_path: Path, colours: Colours, size: int) -> None:
+    field = ArrayField(np.resize(bumpy(colours.dim, 90, 110), (colours.dim, size // 2, size)))
+    write_both(field, tmp_path / "both.png", tmp_path / "both.tif", colours)
+    write_preview(field, tmp_path / "alone.png", colours)
+    write_rgb(field, tmp_path / "alone.tif", colours, size=SIZE)
+    for suffix in (".png", ".tif"):
+        assert (tmp_path / f"both{suffix}").read_bytes() == (tmp_path / f"alone{suffix}").read_bytes()
 
 
 def test_colours_beside_a_field_on_a_network_are_taken(tmp_path: Path, colours: Colours) -> None:

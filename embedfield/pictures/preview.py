@@ -66,10 +66,30 @@ def write_preview(field: Field, path: Path, colours: Colours | None = None) -> N
         components = _components(shown, colours)
     else:
         colours, components = _fitted(field, shown)
-    picture = colours.painted(components)
-    enlarge = max(1, 2 * SIZE // max(shown.shape))
-    large = picture.repeat(enlarge, axis=0).repeat(enlarge, axis=1)
-    image = Image.fromarray(large)
+    _save(colours.painted(components), path)
+
+
+def write_both(field: Field, preview: Path, rgb: Path, colours: Colours) -> None:
+    """Write the preview of a field and the same as a GeoTIFF, reading the field once.
+
+    Args:
+        field: What to show.
+        preview: ``….png``, as `write_preview` writes it.
+        rgb: ``….tif``, as `write_rgb` writes one of the preview's size.
+        colours: Of its model.
+
+    Raises:
+        FormatError: If the colours are those of other vectors.
+    """
+    write_rgb(field, rgb, colours, size=SIZE)
+    with rasterio.open(rgb) as written:
+        _save(np.moveaxis(written.read(), 0, -1), preview)
+
+
+def _save(picture: npt.NDArray[np.uint8], path: Path) -> None:
+    """Write a picture (height, width, 4) as PNG; a small one with its pixels enlarged."""
+    enlarge = max(1, 2 * SIZE // max(picture.shape[:2]))
+    image = Image.fromarray(picture.repeat(enlarge, axis=0).repeat(enlarge, axis=1))
     placed(path, lambda part: image.save(part, format="PNG", compress_level=COMPRESSION))
 
 
