@@ -556,3 +556,21 @@ def test_infinite_values_are_none_and_the_item_stays_strict_json(tmp_path: Path)
     assert [band["count"] for band in found] == [20, 19, 19]
     assert [band["maximum"] for band in found] == [19, 39, 59]
     assert check_catalog_files(tmp_path / "catalog") == []
+
+
+def test_a_registration_that_was_killed_before_it_was_entered_is_finished_by_a_rebuild(
+    mine: Path, raster: Path
+) -> None:
+    written = Catalog(mine).add(raster, name="theirs")
+    for path in (mine / "theirs" / "collection.json", mine / "items.parquet"):
+        path.unlink()
+    catalogue = read(mine / "catalog.json")
+    catalogue["links"] = [link for link in catalogue["links"] if "theirs" not in link["href"]]
+    (mine / "catalog.json").write_text(json.dumps(catalogue))
+    with pytest.raises(
+        OutputExistsError, match=r"stopped halfway. 'embedfield catalog rebuild --catalog .*' enters it"
+    ):
+        Catalog(mine).add(raster, name="theirs")
+    assert Catalog(mine).rebuild() == []
+    assert [entry.path for entry in Catalog(mine).entries("theirs")] == [written]
+    assert check_catalog_files(mine) == []

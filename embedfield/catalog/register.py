@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embedfield.catalog.documents import relative_href
+from embedfield.catalog.documents import COLLECTION, linked, relative_href
 from embedfield.catalog.shelves import enter, locked, open_catalog, open_collection
 from embedfield.errors import FormatError, OutputExistsError
 from embedfield.formats import ITEM, open_field
@@ -75,12 +75,18 @@ def _check_free(root: Path, path: Path) -> None:
         FormatError: If catalogue or collection is something else, or damaged.
     """
     model = path.parent.parent.name
-    open_collection(root, model, open_catalog(root))
-    if path.exists():
+    collection = open_collection(root, model, open_catalog(root)) or {}
+    if not path.exists():
+        return
+    if absolute(path) not in linked(root / model / COLLECTION, collection, "item"):
         raise OutputExistsError(
-            f"{path} exists: the catalogue has '{path.stem}' among those of {model} already. Give another --id, or "
-            "take that one out with 'embedfield catalog remove'."
+            f"{path} exists, and the catalogue does not lead to it: something was stopped halfway. 'embedfield "
+            f"catalog rebuild --catalog {root}' enters it."
         )
+    raise OutputExistsError(
+        f"{path} exists: the catalogue has '{path.stem}' among those of {model} already. Give another --id, or take "
+        "that one out with 'embedfield catalog remove'."
+    )
 
 
 @contextmanager
