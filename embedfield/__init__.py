@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from embedfield.evaluate import EncodedField, Evaluator, load
     from embedfield.field import Field
     from embedfield.formats import open_field, write_field
-    from embedfield.grid import Grid, Window
+    from embedfield.grid import Grid
     from embedfield.models import cards, read_card
     from embedfield.pictures.colours import Colours
     from embedfield.pictures.picture import write_picture
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from embedfield.stream import sample_file
     from embedfield.tables import open_places, read_places, write_table
     from embedfield.verify import verify_field
+    from embedfield.window import Window
 
 # Where each public name lives. Nothing is imported before it is used: torch takes seconds.
 _HOMES = {
@@ -58,7 +59,7 @@ _HOMES = {
     "Grid": "grid",
     "LocationEmbedder": "embedder",
     "Region": "region",
-    "Window": "grid",
+    "Window": "window",
     "advise_grid": "advise",
     "build_field": "build",
     "cards": "models",

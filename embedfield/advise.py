@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from embedfield.evaluate import Evaluator, Precision
     from embedfield.field import Method
     from embedfield.formats.packing import Dtype, Packing
-    from embedfield.grid import Bounds, Window
+    from embedfield.grid import Bounds
+    from embedfield.window import Window
 
 # Sides of pixels that are tried, degrees.
 LADDER = (10.0, 5.0, 2.0, 1.0, 0.5, 0.25, 0.1, 0.05, 0.02, 0.01)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import xarray
 
-    from embedfield.grid import Window
+    from embedfield.window import Window
 
 # Names of the variables of a field in Zarr.
 PACKED = ("embedding", "scale", "offset")

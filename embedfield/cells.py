@@ -10,7 +10,7 @@ import shapely
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from embedfield.grid import Window
+    from embedfield.window import Window
 
     Places = npt.NDArray[np.float64]
     Numbers = npt.NDArray[np.int64]

@@ -14,8 +14,9 @@ from embedfield.encoders.linear import choosable, multiply
 from embedfield.encoders.workers import Workers
 from embedfield.errors import DeviceError, GridError, PlacesError
 from embedfield.field import Field, Method
-from embedfield.grid import Grid, Window
+from embedfield.grid import Grid
 from embedfield.places import checked, turned
+from embedfield.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from embedfield.errors import GridError, PlacesError
-from embedfield.grid import Window
 from embedfield.places import checked, places_within
+from embedfield.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -1,10 +1,10 @@
-"""A Grid and its Windows: where pixels are, without any pixels."""
+"""Grid: where pixels are, without any pixels."""
 
 from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +13,7 @@ from affine import Affine
 from embedfield.errors import GridError
 from embedfield.places import GLOBE, places_within, turned
 from embedfield.projection import DEGREES, EARTH, checked_crs, projection, unit_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from embedfield.window import Window
 
 Bounds = tuple[float, float, float, float]
 # How far, in pixels, bounds may miss a whole number of pixels: the rounding of decimal degrees.
@@ -23,41 +21,6 @@ TOLERANCE = 1e-6
 # Pixels along a side of any raster: what GDAL counts to.
 MOST = 2**31 - 1
 POLES = np.array([(0.0, 90.0), (0.0, -90.0)])
-
-
-@dataclass(frozen=True)
-class Window:
-    """A rectangle of pixels, in the words of rasterio."""
-
-    col_off: int
-    """First column, counted from 0 in the west."""
-    row_off: int
-    """First row, counted from 0 in the north."""
-    width: int
-    """Number of columns, at least 1."""
-    height: int
-    """Number of rows, at least 1."""
-
-    def __post_init__(self) -> None:
-        """Refuse a window that holds no pixel."""
-        if min(self.col_off, self.row_off) < 0 or min(self.width, self.height) < 1:
-            raise GridError(f"{self} holds no pixel. Offsets start at 0, sizes at 1.")
-
-    @property
-    def rows(self) -> slice:
-        """Its rows, half open."""
-        return slice(self.row_off, self.row_off + self.height)
-
-    @property
-    def cols(self) -> slice:
-        """Its columns, half open."""
-        return slice(self.col_off, self.col_off + self.width)
-
-    def tiles(self, height: int, width: int) -> Iterator[Window]:
-        """Yield windows of at most (height, width) that tile this one, row by row."""
-        for row in range(self.rows.start, self.rows.stop, height):
-            for col in range(self.cols.start, self.cols.stop, width):
-                yield Window(col, row, min(width, self.cols.stop - col), min(height, self.rows.stop - row))
 
 
 @dataclass(frozen=True, kw_only=True)

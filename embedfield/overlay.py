@@ -9,7 +9,7 @@ import numpy as np
 import shapely
 
 from embedfield.cells import Pieces, cells_under, edges, pieces
-from embedfield.grid import Window
+from embedfield.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

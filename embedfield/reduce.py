@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from embedfield.card import Card
     from embedfield.field import Method
-    from embedfield.grid import Window
+    from embedfield.window import Window
 
 # Places at which components are fitted.
 SAMPLE = 16_384

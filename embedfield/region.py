@@ -13,8 +13,9 @@ import shapely
 from affine import Affine
 
 from embedfield.errors import GridError, PlacesError
-from embedfield.grid import Window, snapped
+from embedfield.grid import snapped
 from embedfield.projection import DEGREES, plane_of, projection
+from embedfield.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -17,9 +17,10 @@ from embedfield.formats import SUFFIXES, write_raster
 from embedfield.formats.journal import Journal, Work
 from embedfield.formats.packing import MARGIN, Packing, strip_pixels
 from embedfield.formats.vrt import BLOCKSIZE
-from embedfield.grid import Grid, Window
+from embedfield.grid import Grid
 from embedfield.integrity import size
 from embedfield.reduce import ReducedField, Reduction
+from embedfield.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable

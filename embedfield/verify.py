@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from embedfield.evaluate import Evaluator
     from embedfield.field import Method
     from embedfield.formats.stored import StoredField
-    from embedfield.grid import Bounds, Grid, Window
+    from embedfield.grid import Bounds, Grid
+    from embedfield.window import Window
 
     Vectors = npt.NDArray[np.floating]
 

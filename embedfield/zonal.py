@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from embedfield.field import Field
-    from embedfield.grid import Window
+    from embedfield.window import Window
 
 Stat = Literal["mean", "std", "min", "max", "median", "count", "coverage"]
 # Those that a shape has once, whatever the number of bands.

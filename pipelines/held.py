@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from embedfield.grid import Window
+    from embedfield.window import Window
 
 
 class Held(Field):

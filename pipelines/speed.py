@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from embedfield.evaluate import Evaluator
     from embedfield.field import Field
-    from embedfield.grid import Window
+    from embedfield.window import Window
 
 # Seconds that a lattice is computed for at least.
 LONG = 1.0

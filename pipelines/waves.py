@@ -13,7 +13,7 @@ from embedfield.grid import Grid
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from embedfield.grid import Window
+    from embedfield.window import Window
 
 
 class Waves(Field):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from embedfield.grid import Window
+    from embedfield.window import Window
 
 
 class ArrayField(Field):

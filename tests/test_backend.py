@@ -28,9 +28,10 @@ from embedfield.errors import EmbedfieldError, FormatError, GridError, InputsErr
 from embedfield.evaluate import EncodedField
 from embedfield.formats import cog, open_field, shards, write_field
 from embedfield.formats.stored import StoredField
-from embedfield.grid import Grid, Window
+from embedfield.grid import Grid
 from embedfield.models import card
 from embedfield.sample import extract_points
+from embedfield.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,7 @@ import torch
 from fields import ArrayField
 from rasterio.transform import from_origin
 
-from embedfield.grid import Window
+from embedfield.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,7 +22,8 @@ from rio_cogeo.cogeo import cog_validate
 
 from embedfield.errors import EmbedfieldError, GridError, OutputExistsError
 from embedfield.formats import cog, open_field, packing, stored, tiff, write_field
-from embedfield.grid import Grid, Window
+from embedfield.grid import Grid
+from embedfield.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from embedfield.grid import Window
+    from embedfield.window import Window
 
 # Seconds after which a test that waits for another thread gives up.
 PATIENCE = 20

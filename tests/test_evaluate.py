@@ -19,8 +19,9 @@ from embedfield import models
 from embedfield.encoders import gps2vec
 from embedfield.errors import DeviceError, GridError, PlacesError
 from embedfield.evaluate import BATCH
-from embedfield.grid import Grid, Window
+from embedfield.grid import Grid
 from embedfield.region import Region
+from embedfield.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable

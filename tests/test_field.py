@@ -18,10 +18,11 @@ from scipy.ndimage import map_coordinates
 from embedfield.card import Card
 from embedfield.errors import GridError, PlacesError
 from embedfield.field import Field
-from embedfield.grid import Grid, Window
+from embedfield.grid import Grid
 from embedfield.models import card as card_of
 from embedfield.places import GLOBE
 from embedfield.region import Region
+from embedfield.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -38,9 +38,9 @@ from rasterio.errors import NotGeoreferencedWarning
 from embedfield.errors import CardError, FormatError, GridError
 from embedfield.formats import open_field, write_field
 from embedfield.formats.foreign import open_foreign, recognise
-from embedfield.grid import Window
 from embedfield.pictures.preview import write_preview
 from embedfield.sample import extract_points, zonal_stats
+from embedfield.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

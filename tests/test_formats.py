@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from embedfield.formats.packing import Dtype
-    from embedfield.grid import Window
+    from embedfield.window import Window
 
 every_suffix = pytest.mark.parametrize("suffix", [".tif", ".zarr"])
 # What a file of somebody else, of a later time or of a bad disk may have where the header should be.

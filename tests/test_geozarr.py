@@ -18,7 +18,8 @@ from fields import ArrayField, Breaking, bumpy, listing
 
 from embedfield.errors import FormatError, GridError, OutputExistsError
 from embedfield.formats import geozarr, open_field, packing, write_field
-from embedfield.grid import Grid, Window
+from embedfield.grid import Grid
+from embedfield.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,8 +13,9 @@ import pytest
 import rasterio.transform
 
 from embedfield.errors import GridError
-from embedfield.grid import Grid, Window
+from embedfield.grid import Grid
 from embedfield.places import GLOBE
+from embedfield.window import Window
 
 if TYPE_CHECKING:
     from embedfield.grid import Bounds

@@ -21,13 +21,15 @@ from zarr.storage import LocalStore
 from embedfield.card import Card
 from embedfield.field import Field
 from embedfield.formats import write_field
-from embedfield.grid import Grid, Window
+from embedfield.grid import Grid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import numpy.typing as npt
+
+    from embedfield.window import Window
 
 DIM, SIDE = 256, 1200
 POINT, OTHER = (777, 555), (77, 155)

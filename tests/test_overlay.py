@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from shapely import LineString, MultiLineString, MultiPoint, MultiPolygon, Point, Polygon, box
 
 from embedfield.cells import cells_under
-from embedfield.grid import Grid, Window
+from embedfield.grid import Grid
 from embedfield.overlay import Cover, Overlay
 from embedfield.shapes import shapes_on
+from embedfield.window import Window
 
 # Such edges are told apart by where they are cut.
 pytestmark = pytest.mark.filterwarnings("ignore:A shape has an edge:embedfield.errors.EmbedfieldWarning")

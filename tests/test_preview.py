@@ -18,7 +18,7 @@ from embedfield.card import Card
 from embedfield.errors import FormatError
 from embedfield.field import Field
 from embedfield.formats import cog, open_field, write_field
-from embedfield.grid import Grid, Window
+from embedfield.grid import Grid
 from embedfield.pictures import look
 from embedfield.pictures.colours import Colours
 from embedfield.pictures.preview import SIZE, colours_of, stored_colours, write_both, write_preview, write_rgb
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from embedfield.formats.geozarr import Layout
     from embedfield.formats.stored import StoredField
     from embedfield.grid import Bounds
+    from embedfield.window import Window
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 

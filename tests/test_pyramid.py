@@ -13,7 +13,7 @@ from embedfield.formats.crew import Crew
 from embedfield.formats.journal import Journal, Work
 from embedfield.formats.packing import Packing
 from embedfield.formats.pyramid import Cell, Pyramid
-from embedfield.grid import Window
+from embedfield.window import Window
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,9 +15,10 @@ import shapely
 from shapely import LineString, MultiPolygon, Point, Polygon, box
 
 from embedfield.errors import GridError, PlacesError
-from embedfield.grid import Grid, Window
+from embedfield.grid import Grid
 from embedfield.places import GLOBE
 from embedfield.region import Region
+from embedfield.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from embedfield.formats.stored import StoredField
-    from embedfield.grid import Window
+    from embedfield.window import Window
 
     Make = Callable[..., EncodedField]
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from embedfield.formats.geozarr import Layout
     from embedfield.formats.packing import Dtype
-    from embedfield.grid import Window
+    from embedfield.window import Window
 
 SHAPES = [(1, 1), (32, 33), (256, 256), (300, 100), (321, 530)]
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from embedfield.field import Field
-    from embedfield.grid import Window
+    from embedfield.window import Window
 
 GLOBE = Grid.from_bounds(10)
 COLUMNS = ["lon", "lat", "similarity", "rank", "distance_km"]

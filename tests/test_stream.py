@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from embedfield.field import Field
     from embedfield.formats.stored import StoredField
-    from embedfield.grid import Window
+    from embedfield.window import Window
 
 DEGREES = "EPSG:4326"
 # Nine blocks over Europe, with a hole between (-9.5, 59.7) and (-8.2, 58.8).

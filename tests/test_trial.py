@@ -11,8 +11,9 @@ from fields import ArrayField, bumpy
 from embedfield.errors import PackingError
 from embedfield.evaluate import EncodedField
 from embedfield.formats.packing import Packing
-from embedfield.grid import Grid, Window
+from embedfield.grid import Grid
 from embedfield.trial import Cost, Trial, pixel_rate, spanning, window_about
+from embedfield.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -47,7 +47,8 @@ if TYPE_CHECKING:
 
     from embedfield.formats.packing import Dtype
     from embedfield.formats.stored import StoredField
-    from embedfield.grid import Bounds, Window
+    from embedfield.grid import Bounds
+    from embedfield.window import Window
 
 Array = npt.NDArray[np.float64]
 SWISS: Bounds = (0, 40, 20, 55)

@@ -8,7 +8,7 @@ import numpy as np
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from embedfield.grid import Window
+from embedfield.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

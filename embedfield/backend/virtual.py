@@ -18,10 +18,10 @@ from embedfield.evaluate import EncodedField, check_centres, load
 from embedfield.formats import cog, geozarr
 from embedfield.formats.packing import strip_rows
 from embedfield.formats.shards import shards_across
-from embedfield.grid import Window
 from embedfield.order import check_choices, check_latitudes, grid_over
 from embedfield.precision import choose
 from embedfield.region import Region
+from embedfield.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -99,8 +99,8 @@ class VirtualField(EncodedField):
         window = self.grid.checked(window)
         result = np.empty((self.dim, window.height, window.width), dtype=np.float32)
         for strip in self._strips(window):
-            (to_rows, rows), (to_cols, cols) = _common(window.rows, strip.rows), _common(window.cols, strip.cols)
-            result[:, to_rows, to_cols] = self._strip(strip)[:, rows, cols]
+            here, there = window.common(strip)
+            result[:, *here] = self._strip(strip)[:, *there]
         return result
 
     def close(self) -> None:
@@ -111,10 +111,7 @@ class VirtualField(EncodedField):
     def _strips(self, window: Window) -> Iterator[Window]:
         """Yield the strips of a build that a window has a part of."""
         high, wide = self._unit
-        top, left = window.row_off // high * high, window.col_off // wide * wide
-        bottom = min(-(-window.rows.stop // high) * high, self.grid.height)
-        right = min(-(-window.cols.stop // wide) * wide, self.grid.width)
-        for unit in Window(left, top, right - left, bottom - top).tiles(high, wide):
+        for unit in window.aligned(high, wide, self.grid.shape).tiles(high, wide):
             rows = strip_rows(self, unit.width)
             first = unit.row_off + max(0, window.row_off - unit.row_off) // rows * rows
             for row in range(first, min(unit.rows.stop, window.rows.stop), rows):
@@ -236,9 +233,3 @@ def _unit(grid: Grid, dim: int, format: Format) -> tuple[int, int]:  # noqa: A00
 def _parts(size: int, most: int) -> list[int]:
     """Return the sizes of parts of a whole, `most` each but the last."""
     return [min(most, size - start) for start in range(0, size, most)]
-
-
-def _common(one: slice, other: slice) -> tuple[slice, slice]:
-    """Return where two ranges of numbers meet, counted in each from its start."""
-    start, stop = max(one.start, other.start), min(one.stop, other.stop)
-    return slice(start - one.start, stop - one.start), slice(start - other.start, stop - other.start)

@@ -30,8 +30,8 @@ from embedfield.formats.stored import (
 )
 from embedfield.formats.tiff import Blocks, compressed, write_tiff
 from embedfield.formats.vrt import BLOCKSIZE, Vrt
-from embedfield.grid import Window
 from embedfield.integrity import placed
+from embedfield.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

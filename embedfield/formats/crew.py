@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Condition
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from embedfield.grid import Window
+from embedfield.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from embedfield.formats.address import Address
     from embedfield.formats.journal import Work
     from embedfield.formats.packing import Dtype, Packing
-    from embedfield.grid import Grid, Window
+    from embedfield.grid import Grid
+    from embedfield.window import Window
 
 # One shard is one file and one unit of work; one chunk is what a point costs.
 SHARD = 256

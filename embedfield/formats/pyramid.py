@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from embedfield.grid import Window
+from embedfield.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,7 +20,7 @@ from zarr.storage import LocalStore
 from embedfield.formats.crew import Part
 from embedfield.formats.packing import strip_rows
 from embedfield.formats.pyramid import Cell, Pyramid
-from embedfield.grid import Window
+from embedfield.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

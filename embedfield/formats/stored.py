@@ -18,8 +18,9 @@ from embedfield.errors import FormatError, GridError
 from embedfield.field import Field
 from embedfield.formats.address import Address, place_of
 from embedfield.formats.packing import DTYPES, Packing
-from embedfield.grid import TOLERANCE, Grid, Window
+from embedfield.grid import TOLERANCE, Grid
 from embedfield.reduce import Reduction
+from embedfield.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -121,6 +122,11 @@ class StoredField(Field):
             raise GridError(f"{window} passes the edge of a level of {width} x {height} pixels.")
         return self._values(self._codes(window, factor))
 
+    @property
+    def readers(self) -> int:
+        """How many threads read it side by side: whoever waits for a network does not compute."""
+        return READERS if isinstance(self.path, str) else min(READERS, os.cpu_count() or 1)
+
     def _parts(
         self, rows: npt.NDArray[np.int64], cols: npt.NDArray[np.int64]
     ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
@@ -142,9 +148,7 @@ class StoredField(Field):
             ]
             return [(own, self._values(stored, pixels).T) for own, pixels in pieces]
 
-        # Whoever waits for a network does not compute.
-        readers = READERS if isinstance(self.path, str) else min(READERS, os.cpu_count() or 1)
-        with ThreadPoolExecutor(readers) as pool:
+        with ThreadPoolExecutor(self.readers) as pool:
             for found in pool.map(pick, windows):
                 yield from found
 

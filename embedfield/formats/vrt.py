@@ -11,7 +11,7 @@ from embedfield.formats.stored import HEADER, header_of
 if TYPE_CHECKING:
     from embedfield.field import Field
     from embedfield.formats.packing import Packing
-    from embedfield.grid import Window
+    from embedfield.window import Window
 
 # Types of stored numbers in GDAL's words.
 GDAL_TYPES = {"uint8": "Byte", "int16": "Int16", "float16": "Float16", "float32": "Float32"}

@@ -11,10 +11,10 @@ import numpy as np
 import shapely
 
 from embedfield.errors import PlacesError
-from embedfield.grid import Window
 from embedfield.places import on_sphere
 from embedfield.projection import DEGREES, EARTH
 from embedfield.similar.growing import Growing
+from embedfield.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

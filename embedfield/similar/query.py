@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from embedfield.errors import PlacesError, WeightsError
-from embedfield.grid import Window
 from embedfield.located import Located, located_of
 from embedfield.places import pairs
 from embedfield.sampler import Sampler
 from embedfield.tables import read_places
+from embedfield.window import Window
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -11,8 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedfield.field import Field
-from embedfield.formats.stored import READERS, StoredField
-from embedfield.grid import Window
+from embedfield.formats.stored import StoredField
 from embedfield.similar.query import restored
 
 if TYPE_CHECKING:
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
 
     from embedfield.card import Card
     from embedfield.similar.query import Query
+    from embedfield.window import Window
 
 # Bytes of vectors, float32, that a thread holds.
 HELD = 32 * 2**20
@@ -50,11 +49,8 @@ class SimilarityField(Field):
         result = np.empty((1, window.height, window.width), dtype=np.float32)
         blocks = self._blocks(window)
         for block, values in zip(blocks, self._each(blocks), strict=True):
-            top, left = max(block.row_off, window.row_off), max(block.col_off, window.col_off)
-            bottom, right = min(block.rows.stop, window.rows.stop), min(block.cols.stop, window.cols.stop)
-            result[
-                0, top - window.row_off : bottom - window.row_off, left - window.col_off : right - window.col_off
-            ] = values[top - block.row_off : bottom - block.row_off, left - block.col_off : right - block.col_off]
+            here, there = window.common(block)
+            result[0, *here] = values[there]
         return result
 
     def _each(self, blocks: list[Window]) -> Iterator[npt.NDArray[np.float32]]:
@@ -63,18 +59,13 @@ class SimilarityField(Field):
             # Encoders are for the caller's thread.
             yield from map(self._block, blocks)
             return
-        # Whoever waits for a network does not compute.
-        threads = READERS if isinstance(self.field.path, str) else min(READERS, os.cpu_count() or 1)
-        with ThreadPoolExecutor(threads) as pool:
+        with ThreadPoolExecutor(self.field.readers) as pool:
             yield from pool.map(self._block, blocks)
 
     def _blocks(self, window: Window) -> list[Window]:
         """Return the blocks of the field that a window touches."""
         side = self.blocksize
-        top, left = window.row_off // side * side, window.col_off // side * side
-        bottom = min(-(-window.rows.stop // side) * side, self.grid.height)
-        right = min(-(-window.cols.stop // side) * side, self.grid.width)
-        return list(Window(left, top, right - left, bottom - top).tiles(side, side))
+        return list(window.aligned(side, side, self.grid.shape).tiles(side, side))
 
     def _computed(self, block: Window) -> npt.NDArray[np.float32]:
         """Return the similarities of a block, (height, width)."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from embedfield.formats.foreign.decoding import Decoding, Stored
-    from embedfield.grid import Window
+    from embedfield.window import Window
 
 # Values that a block has at most: 256 MB of float32.
 HELD = 2**26
