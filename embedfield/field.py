@@ -91,6 +91,10 @@ class Field(ABC):
         """The map to the components that it holds, and back; None where it holds the vectors themselves."""
         return None
 
+    def restored(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+        """Return the model's vectors (N, dim of the model) of what the field holds, (N, dim)."""
+        return self.reduction.restore(values) if self.reduction else values
+
     @property
     def band_names(self) -> list[str]:
         """Names of the bands and of the columns of tables: ``<model>_000`` and on, components ``<model>_pc000``."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from embedfield.describe.autocorrelation import Autocorrelation
 from embedfield.describe.drawn import SEED, Drawn
 from embedfield.describe.intrinsic import MOST, intrinsic_dimension
@@ -16,7 +18,6 @@ from embedfield.region import Region
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import numpy as np
     import numpy.typing as npt
 
     from embedfield.describe.intrinsic import IntrinsicDimension
@@ -139,7 +140,7 @@ def describe_field(
     tell("reading random places")
     drawn = Drawn.of(field, sample, area, progress)
     tell("measuring")
-    vectors = _vectors(field, drawn.values)
+    vectors = field.restored(drawn.values).astype(np.float32, copy=False)
     return Description(
         field=_facts(field, drawn),
         region=area.name if area else None,
@@ -152,11 +153,6 @@ def describe_field(
         autocorrelation=Autocorrelation.of(vectors, drawn.lonlat),
         dimension=intrinsic_dimension(vectors, tell),
     )
-
-
-def _vectors(field: Field, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return the model's vectors of what bands hold, (n, dim)."""
-    return field.reduction.restore(values).astype(values.dtype) if field.reduction else values
 
 
 def _facts(field: Field, drawn: Drawn) -> dict[str, Any]:

@@ -27,7 +27,7 @@ COLOURS = "colours.json"
 VERSION = 1
 # Places at which an encoder is asked.
 PLACES = 4096
-# Shares of the sample that may fall outside the colours, in percent.
+# Percentiles of a sample that have the colours at the ends, here and wherever a band is stretched.
 CLIP = (2, 98)
 # Digits that are kept: as many as a float32 has.
 DIGITS = 9

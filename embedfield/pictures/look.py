@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 # Numbers that are held at a time as they are read.
 HELD = 2**24
+# Places by which what is seen is weighed by area.
+SAMPLE = 4096
+# With fewer values among them, as where a region is small in its bounds, all pixels count too.
+FEW = 512
 
 
 class Look:
@@ -79,6 +83,24 @@ class Look:
         )
         return row, col
 
+    def sample(self, also: Look | None = None) -> npt.NDArray[np.float32]:
+        """Return vectors (n, dim) of the picture, spread evenly by area; those of a field that is small in its bounds.
+
+        Args:
+            also: What is asked for more of them, pixel by pixel, where places that are spread evenly meet few that
+                have a value; None for this very look.
+        """
+        found = self.at(self.field.places(SAMPLE))
+        return found if len(found) >= FEW else np.concatenate((found, (also or self).some(SAMPLE)))
+
+    def by_area(self, numbers: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return numbers (k, n) that pixels of the picture have, (k, height, width), spread evenly by area likewise."""
+        rows, cols = self.pixels(self.field.places(SAMPLE))
+        found = _finite(numbers[:, rows, cols])
+        if found.shape[1] >= FEW:
+            return found
+        return np.concatenate((found, _finite(numbers.reshape(len(numbers), -1))), axis=1)
+
     def at(self, places: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
         """Return the vectors (n, dim) of the pixels that places (N, 2) lie in; of those that have a value."""
         rows, cols = self.pixels(places)
@@ -93,6 +115,11 @@ class Look:
         """Return the vectors (n, dim) of about so many pixels that have a value, at even steps, or of all."""
         found = np.concatenate([_with_value(values.reshape(len(values), -1).T) for _, values in self.tiles()])
         return found[:: max(1, len(found) // count)]
+
+
+def _finite(numbers: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return those of numbers (k, n) that all are."""
+    return numbers[:, np.isfinite(numbers).all(axis=0)]
 
 
 def _picked(count: int, step: int) -> npt.NDArray[np.int64]:

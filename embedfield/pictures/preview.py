@@ -32,10 +32,6 @@ SIZE = 540
 # The same of the coarser picture at which colours are fitted, and of a GeoTIFF.
 FITTED = 128
 RGB_SIZE = 1024
-# Places by which both pictures are weighed by area.
-SAMPLE = 4096
-# With fewer values among them, as where a region is small in its bounds, the pixels that are shown are the sample.
-FEW = 512
 # Of the PNG: a stronger one takes several times as long, and bytes hardly shrink.
 COMPRESSION = 4
 # Side of the blocks of a GeoTIFF, as readers in browsers like them.
@@ -213,28 +209,15 @@ def _fit_for(colours: Colours, field: Field) -> Colours | None:
 
 def _fitted(field: Field, shown: Look) -> tuple[Colours, npt.NDArray[np.float32]]:
     """Return the colours that show a field best, and the components (k, height, width) of what is shown."""
-    places, reduction = field.places(SAMPLE), field.reduction
-    sample = Look(field, FITTED).at(places)
-    if len(sample) < FEW:
-        sample = np.concatenate((sample, shown.some(SAMPLE)))
     colours = Colours.fit(
-        reduction.restore(sample) if reduction else sample,
+        field.restored(Look(field, FITTED).sample(shown)),
         model=field.card.name,
         weights_sha256=field.provenance.get("weights_sha256"),
         fitted_on=f"the field {field.name} alone",
     )
     # Coarser pixels differ less: those that are shown say how far the colours stretch.
     components = _components(shown, colours)
-    rows, cols = shown.pixels(places)
-    seen = _known(components[:, rows, cols])
-    if seen.shape[1] < FEW:
-        seen = np.concatenate((seen, _known(components.reshape(len(components), -1))), axis=1)
-    return colours.stretched(seen), components
-
-
-def _known(components: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return those of components (k, N) that have a value."""
-    return components[:, ~np.isnan(components).any(axis=0)]
+    return colours.stretched(shown.by_area(components)), components
 
 
 def _components(shown: Look, colours: Colours) -> npt.NDArray[np.float32]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from embedfield.pictures.colours import CLIP
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -14,10 +16,6 @@ if TYPE_CHECKING:
     from embedfield.pictures.colours import Colours
     from embedfield.pictures.look import Look
 
-# Values beyond these percentiles have the colours at the ends of the scale.
-CLIP = (2, 98)
-# Places at which those are measured, and how few values among them call for all pixels, as for a preview's colours.
-SAMPLE, FEW = 4096, 512
 # The colour of places without a value.
 NOTHING = (240, 240, 240, 255)
 
@@ -79,11 +77,7 @@ class Shown:
 
 def _range(look: Look, numbers: npt.NDArray[np.float32]) -> tuple[float, float]:
     """Return percentiles of what is shown, by area; about a value that stands alone a little more."""
-    rows, cols = look.pixels(look.field.places(SAMPLE))
-    sample = numbers[rows, cols]
-    if np.isfinite(sample).sum() < FEW:
-        sample = np.concatenate((sample, numbers.ravel()))
-    sample = sample[np.isfinite(sample)].astype(np.float64)
+    sample = look.by_area(numbers[None])[0].astype(np.float64)
     low, high = np.percentile(sample, CLIP) if len(sample) else (0.0, 0.0)
     aside = 0.0 if high > low else 0.5 * (abs(low) or 1.0)
     return float(low - aside), float(high + aside)

@@ -8,6 +8,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 import numpy as np
 
 from embedfield.integrity import placed
+from embedfield.pictures.colours import CLIP
 from embedfield.pictures.look import Look
 
 if TYPE_CHECKING:
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
 
 # The coarser picture by which bands are judged has at least so many pixels along its longer side.
 SIZE = 128
-# Places at which they are, and how few values among them call for all pixels of that picture.
-SAMPLE, FEW = 4096, 512
-# Values of a band beyond these percentiles are as dark or as bright as they can be.
-CLIP = (2, 98)
 HEAD = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 # The oldest QGIS that it was checked with.
 QGIS = "3.22"
@@ -39,10 +36,7 @@ def write_style(field: Field, path: Path) -> None:
         field: What is to be shown.
         path: ``….qml``; nothing stands there before it is whole.
     """
-    look = Look(field, SIZE)
-    sample = look.at(field.places(SAMPLE))
-    if len(sample) < FEW:
-        sample = np.concatenate((sample, look.some(SAMPLE)))
+    sample = Look(field, SIZE).sample()
     bands = _bands(sample, reduced=field.components is not None)
     limits = [_limits(sample[:, band]) for band in bands]
     text = HEAD + _document(bands, limits) + "\n"

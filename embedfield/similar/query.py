@@ -144,7 +144,7 @@ def _pixels_at(field: Field, located: Located) -> npt.NDArray[np.floating]:
     reasons = {"nodata": f"{field.name} has no value there", "outside": f"it is outside of {field.name}"}
     status = np.where(np.isfinite(found.numbers).all(axis=1), "", "nodata")
     _check_status(located, np.where(found.status == "valid", status, found.status), reasons)
-    return restored(field, found.numbers)
+    return field.restored(found.numbers)
 
 
 def _exact_at(field: Field, located: Located, evaluator: Evaluator) -> npt.NDArray[np.floating]:
@@ -190,11 +190,6 @@ def _check_status(located: Located, status: npt.NDArray[np.str_], reasons: dict[
     )
 
 
-def restored(field: Field, values: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    """Return the model's vectors (N, dim) of what a field holds, (N, bands)."""
-    return field.reduction.restore(values) if field.reduction else values
-
-
 def _middle(field: Field) -> npt.NDArray[np.float64]:
     """Return the mean of a field's vectors by area, (dim,).
 
@@ -209,7 +204,7 @@ def _middle(field: Field) -> npt.NDArray[np.float64]:
     total, area = _sum_of_level(field, factor, height, width) if few else _sum_of_places(field)
     if not area:
         raise PlacesError(f"{field.name} has no value where its mean was looked for. Give --no-centre.")
-    mean: npt.NDArray[np.float64] = restored(field, (total / area)[None])[0]
+    mean: npt.NDArray[np.float64] = field.restored((total / area)[None])[0]
     return mean
 
 

@@ -11,7 +11,6 @@ import numpy as np
 
 from embedfield.field import Field
 from embedfield.formats.stored import StoredField
-from embedfield.similar.query import restored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,7 +72,7 @@ class SimilarityField(Field):
         parts = []
         for part in block.tiles(rows, block.width):
             values = self.field.read(part)
-            found = self.query.similarity(restored(self.field, values.reshape(len(values), -1).T))
+            found = self.query.similarity(self.field.restored(values.reshape(len(values), -1).T))
             parts.append(found.reshape(part.height, part.width))
         return np.concatenate(parts)
 
