@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embedfield.errors import EmbedfieldError, FormatError, StorageError
+from embedfield.errors import EmbedfieldError, FormatError, OutputExistsError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -206,6 +206,26 @@ def _all(folder: Path) -> Iterator[Path]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_free(path: Path, homeless: type[EmbedfieldError], *, overwrite: bool) -> None:
+    """Refuse a place where no file can or may be written.
+
+    Args:
+        path: The file.
+        homeless: The error of one whose folder is not there.
+        overwrite: Whether to replace what stands there.
+
+    Raises:
+        EmbedfieldError: If the folder is not there.
+        OutputExistsError: If something stands there that may not be replaced.
+    """
+    if not path.parent.is_dir():
+        raise homeless(f"{path.parent} is no folder. Make it, or write elsewhere.")
+    if path.is_dir():
+        raise OutputExistsError(f"{path} is a folder. Write elsewhere.")
+    if path.exists() and not overwrite:
+        raise OutputExistsError(f"{path} exists. Give --overwrite to replace it, or write elsewhere.")
 
 
 def placed(path: Path, write: Callable[[Path], object]) -> Path:

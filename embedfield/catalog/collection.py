@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pystac
 
-from embedfield.catalog.documents import CATALOG, MODEL, SCHEMES, hrefs_of, links_of
-from embedfield.catalog.entry import ASSET, BROKEN
-from embedfield.formats.item import LAYOUT
+from embedfield.catalog.documents import CATALOG, MODEL, hrefs_of, is_address, links_of
+from embedfield.catalog.entry import BROKEN
+from embedfield.formats.item import ASSET, LAYOUT
 from embedfield.stac import citation, licence
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def _links(
     own = [{"rel": rel, "href": f"../{CATALOG}", "type": JSON} for rel in ("root", "parent")]
     # The extension asks for both even where no page is known: then it is an item that says what is known.
     itself = f"./{items[0]['id']}/{items[0]['id']}.json"
-    page = card.homepage if card and SCHEMES in card.homepage else None
+    page = card.homepage if card and is_address(card.homepage) else None
     own.append(_model_link(page or itself, items))
     if not hrefs_of(said, "emb:source-data"):
         trained = (card.training_url if card else None) or page or itself

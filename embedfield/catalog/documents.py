@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from embedfield.errors import FormatError
+from embedfield.formats.address import SCHEME
 from embedfield.integrity import absolute, placed
 
 if TYPE_CHECKING:
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CATALOG, COLLECTION, MODEL, ITEMS = "catalog.json", "collection.json", "model.json", "items.parquet"
-# Parts of hrefs that lead out of a catalogue to a place of their own.
-SCHEMES = "://"
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -65,9 +64,14 @@ def hrefs_of(content: dict[str, Any], rel: str) -> list[str]:
     return [link["href"] for link in links_of(content, rel)]
 
 
+def is_address(href: str) -> bool:
+    """Return whether an href begins with the scheme of a network, or of files."""
+    return SCHEME.match(href) is not None
+
+
 def is_relative(href: str) -> bool:
     """Return whether an href is one from where it stands: no address, and no path from the root of a disk."""
-    return SCHEMES not in href and not href.startswith(("/", "\\")) and not os.path.isabs(href)  # noqa: PTH117  no path
+    return not is_address(href) and not href.startswith(("/", "\\")) and not os.path.isabs(href)  # noqa: PTH117  no path
 
 
 def target_of(document: Path, href: str) -> Path:

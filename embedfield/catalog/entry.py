@@ -14,7 +14,7 @@ import shapely
 
 from embedfield.catalog.documents import is_relative, one_line, read_document, target_of
 from embedfield.errors import FormatError
-from embedfield.formats.item import ITEM_VERSION, LAYOUT, VERSION
+from embedfield.formats.item import ASSET, LAYOUT, check_version
 from embedfield.integrity import absolute
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from embedfield.grid import Bounds
 
-# The asset that is the raster, by the embeddings extension.
-ASSET = "embeddings"
 # What breaks on the contents of a document that are of another type than they should be.
 BROKEN = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, shapely.errors.ShapelyError)
 
@@ -130,21 +128,6 @@ def read_item(path: Path) -> tuple[dict[str, Any], Entry]:
         return item, _entry(path, item)
     except BROKEN as error:
         raise FormatError(f"{path} is no STAC item of a field: {_reason(error)}") from error
-
-
-def check_version(item: dict[str, Any]) -> None:
-    """Refuse an item that a newer embedfield wrote.
-
-    Raises:
-        FormatError: If it is so.
-    """
-    properties = item.get("properties")
-    version = properties.get(VERSION, ITEM_VERSION) if isinstance(properties, dict) else ITEM_VERSION
-    if not isinstance(version, int) or isinstance(version, bool) or version > ITEM_VERSION:
-        raise FormatError(
-            f"it was written by a newer embedfield: its {VERSION} is {version!r}, and this one reads {ITEM_VERSION}. "
-            "Update embedfield"
-        )
 
 
 def _reason(error: Exception) -> str:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from embedfield.catalog.documents import SCHEMES, is_relative, one_line, target_of
-from embedfield.catalog.entry import ASSET, BROKEN
+from embedfield.catalog.documents import is_address, is_relative, one_line, target_of
+from embedfield.catalog.entry import BROKEN
 from embedfield.errors import EmbedfieldError, FormatError
 from embedfield.formats import open_field
-from embedfield.formats.item import LAYOUT
+from embedfield.formats.item import ASSET, LAYOUT
 from embedfield.integrity import check_sums, multihash, size
 from embedfield.stac.bands import quantization_of
 
@@ -40,7 +40,7 @@ class FieldCheck(NamedTuple):
     @property
     def at_home(self) -> bool:
         """Whether the raster lies in the folder of its item, and is no registered one."""
-        local = SCHEMES not in self.entry.href and Path(self.entry.href).parent == self.path.parent
+        local = not is_address(self.entry.href) and Path(self.entry.href).parent == self.path.parent
         return local and LAYOUT not in self.item["properties"]
 
     @property
@@ -92,7 +92,7 @@ class FieldCheck(NamedTuple):
         """Return the file of an href; None if it is on a network."""
         if is_relative(href):
             return target_of(self.path, href)
-        return None if SCHEMES in href and not href.startswith("file:") else Path(href.removeprefix("file://"))
+        return None if is_address(href) and not href.startswith("file:") else Path(href.removeprefix("file://"))
 
     def _differs(self, path: Path, asset: dict[str, Any]) -> str:
         if not path.exists():

@@ -16,6 +16,7 @@ import pystac
 
 from embedfield.catalog.documents import ITEMS, moved_hrefs, one_line, relative_href, target_of
 from embedfield.catalog.entry import BROKEN
+from embedfield.formats.item import ASSET
 from embedfield.integrity import absolute, placed
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ NOTHING: dict[str, Any] = {
     "bbox": [0.0, 0.0, 0.0, 0.0],
     "properties": {"datetime": "2000-01-01T00:00:00Z", "created": "2000-01-01T00:00:00Z", "proj:code": ""},
     "links": [{"rel": "", "href": ""}],
-    "assets": {"embeddings": {"href": "", "type": "", "roles": [""]}},
+    "assets": {ASSET: {"href": "", "type": "", "roles": [""]}},
     "collection": "",
 }
 

@@ -17,7 +17,7 @@ from embedfield.catalog.documents import (
     relative_href,
     target_of,
 )
-from embedfield.catalog.entry import BROKEN, Fault, check_version, noting, read_item
+from embedfield.catalog.entry import BROKEN, Fault, noting, read_item
 from embedfield.catalog.receipt import Receipt
 from embedfield.catalog.shelves import (
     check_kind,
@@ -32,7 +32,7 @@ from embedfield.catalog.shelves import (
 )
 from embedfield.errors import FormatError
 from embedfield.formats import open_field
-from embedfield.formats.item import LAYOUT
+from embedfield.formats.item import LAYOUT, check_version
 from embedfield.integrity import absolute
 from embedfield.stac import item_of
 

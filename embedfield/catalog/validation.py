@@ -13,19 +13,20 @@ from embedfield.catalog.documents import (
     CATALOG,
     COLLECTION,
     ITEMS,
-    SCHEMES,
     hrefs_of,
+    is_address,
     is_relative,
     links_of,
     one_line,
     read_document,
     target_of,
 )
-from embedfield.catalog.entry import ASSET, Fault, check_version, noting, read_item
+from embedfield.catalog.entry import Fault, noting, read_item
 from embedfield.catalog.field_check import FieldCheck
 from embedfield.catalog.items_table import same_items
 from embedfield.catalog.shelves import has_raster, items_and_collections
 from embedfield.errors import FormatError
+from embedfield.formats.item import ASSET, check_version
 from embedfield.integrity import absolute
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ class _Inspection:
         if rel == "self":
             return ""
         if not is_relative(href):
-            whole = rel in STRUCTURE or SCHEMES not in href or href.startswith("file:")
+            whole = rel in STRUCTURE or not is_address(href) or href.startswith("file:")
             return "leads out of the catalogue: make it relative" if whole else ""
         target = target_of(path, href)
         if self.root not in target.parents:

@@ -18,8 +18,6 @@ from embedfield.region import Region
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import numpy.typing as npt
-
     from embedfield.describe.intrinsic import IntrinsicDimension
     from embedfield.field import Field
 

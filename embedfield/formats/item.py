@@ -42,17 +42,34 @@ def described(item: Path | Address) -> Described:
     """
     document = _document(item)
     href = _href(document, item)
-    told = document.get("properties")
-    properties = told if isinstance(told, dict) else {}
-    version, layout = properties.get(VERSION, ITEM_VERSION), properties.get(LAYOUT)
-    if not isinstance(version, int) or version > ITEM_VERSION:
-        raise FormatError(
-            f"{item} was written by a newer embedfield: its version is {version}, and this one reads {ITEM_VERSION}. "
-            "Update it."
-        )
+    check_version(document, str(item))
+    layout = _properties(document).get(LAYOUT)
     if layout is not None and not isinstance(layout, dict):
         raise FormatError(f"{item} has a layout that cannot be read: {layout!r}. Enter the field anew.")
     return Described(beside(item, href), layout)
+
+
+def check_version(document: dict[str, Any], name: str = "it") -> None:
+    """Refuse an item that a newer embedfield wrote.
+
+    Args:
+        document: What its file holds.
+        name: What it is called in the refusal.
+
+    Raises:
+        FormatError: If it is so.
+    """
+    version = _properties(document).get(VERSION, ITEM_VERSION)
+    if not isinstance(version, int) or isinstance(version, bool) or version > ITEM_VERSION:
+        raise FormatError(
+            f"{name} was written by a newer embedfield: its {VERSION} is {version!r}, and this one reads "
+            f"{ITEM_VERSION}. Update embedfield."
+        )
+
+
+def _properties(document: dict[str, Any]) -> dict[str, Any]:
+    found = document.get("properties")
+    return found if isinstance(found, dict) else {}
 
 
 def beside(document: Path | Address, href: str) -> Path | Address:

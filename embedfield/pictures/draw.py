@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from embedfield.errors import FormatError, OutputExistsError, StorageError
 from embedfield.formats.stored import StoredField
+from embedfield.integrity import check_free
 from embedfield.pictures.preview import colours_of, write_preview, write_rgb
 from embedfield.pictures.style import write_style
 
@@ -162,12 +163,7 @@ def check_file(path: Path, field: Field | None = None, *, overwrite: bool = Fals
         FormatError: If the folder is missing.
         OutputExistsError: If something stands there that may not be replaced.
     """
-    if not path.parent.is_dir():
-        raise FormatError(f"{path.parent} is no folder. Make it, or write elsewhere.")
-    if path.is_dir():
-        raise OutputExistsError(f"{path} is a folder. Write elsewhere.")
-    if path.exists() and not overwrite:
-        raise OutputExistsError(f"{path} exists. Give --overwrite to replace it, or write elsewhere.")
+    check_free(path, FormatError, overwrite=overwrite)
     if isinstance(field, StoredField) and not isinstance(field.path, str) and _same(path, field.disk_path):
         raise OutputExistsError(f"{path} is the raster that is read, and would be lost. Write elsewhere.")
 

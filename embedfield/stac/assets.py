@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pystac
 
+from embedfield.formats.item import ASSET
 from embedfield.integrity import MULTIHASH_SHA256, SUMS, listed, multihash, size
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def assets_of(
     facts = _Facts(place.folder, known)
     told = facts.of(field.disk_path, place.href) if place.inside else known.get(place.href, {})
     yield (
-        "embeddings",
+        ASSET,
         pystac.Asset(
             place.href,
             title=f"Vectors of {field.card.name}, {field.dim:,} bands",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pyproj import CRS
 
+from embedfield.formats.item import ASSET
 from embedfield.formats.packing import LEVELS
 
 if TYPE_CHECKING:
@@ -160,9 +161,9 @@ def renders_of(
     shown = 3 if field.dim >= 3 else 1
     ranges = _ranges(field, statistics, shown)
     if ranges:
-        renders["embeddings"] = {
+        renders[ASSET] = {
             "title": f"{', '.join(field.band_names[:shown])} as {'red, green and blue' if shown == 3 else 'grey'}",
-            "assets": ["embeddings"],
+            "assets": [ASSET],
             "bidx": list(range(1, shown + 1)),
             "rescale": ranges,
             **_nodata(field),

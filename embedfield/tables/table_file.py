@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyogrio.errors
 import shapely
 
-from embedfield.errors import EmbedfieldError, OutputExistsError, PlacesError, StorageError
+from embedfield.errors import EmbedfieldError, PlacesError, StorageError
+from embedfield.integrity import check_free
 from embedfield.tables.columns import coordinates_of, points_of
 from embedfield.tables.formats import (
     EXTENSION,
@@ -104,12 +105,7 @@ def check_output(path: str | Path, *, overwrite: bool = False) -> Path:
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise PlacesError(f"{path} is no table that can be written. Give one of: {', '.join(SUFFIXES)}.")
-    if not path.parent.is_dir():
-        raise PlacesError(f"{path.parent} is no folder. Make it, or write elsewhere.")
-    if path.is_dir():
-        raise OutputExistsError(f"{path} is a folder. Write elsewhere.")
-    if path.exists() and not overwrite:
-        raise OutputExistsError(f"{path} exists. Give --overwrite to replace it, or write elsewhere.")
+    check_free(path, PlacesError, overwrite=overwrite)
     return path
 
 
