@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from embedfield import axes, models
-from embedfield.card import Card
+from embedfield.card import NO_CODE, Card
 from embedfield.errors import CardError, FormatError, GridError, UnknownModelError
 from embedfield.field import Field
+from embedfield.formats.packing import OFFSETS, SCALES
 from embedfield.formats.stored import HEADER, HEADER_VERSION, HELD
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 PACKED = ("embedding", "scale", "offset")
 # Dimensions that rioxarray takes for rows and columns only if attributes say so.
 USUAL = (("lat", "lon"), ("latitude", "longitude"))
-# Attributes that say how numbers are packed: of each band, or of all together.
-SCALES, OFFSETS = ("scales", "scale_factor"), ("offsets", "add_offset")
 
 
 class ArrayField(Field):
@@ -308,4 +307,4 @@ def _card_named(attributes: Mapping[Any, Any], array: xarray.DataArray) -> Card:
     except UnknownModelError:
         said = str(model or array.name or "array")
     name = re.sub(r"[^a-z0-9+-]+", "-", said.lower()).strip("-+") or "array"
-    return Card(name=name, title=said, dim=len(array), code="none:None", homepage="not stated", code_licence="none")
+    return Card(name=name, title=said, dim=len(array), code=NO_CODE, homepage="not stated", code_licence="none")

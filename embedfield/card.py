@@ -12,6 +12,9 @@ from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from embedfield.errors import CardError
 
+# The code of a card whose vectors others computed, by code that is not at hand.
+NO_CODE = "none:None"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:

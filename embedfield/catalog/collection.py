@@ -10,32 +10,17 @@ import pystac
 from embedfield.catalog.documents import CATALOG, MODEL, hrefs_of, is_address, links_of
 from embedfield.catalog.entry import BROKEN
 from embedfield.formats.item import ASSET, LAYOUT
-from embedfield.stac import citation, licence
+from embedfield.stac import citation, extensions_of, licence
+from embedfield.stac.assets import COMPANIONS, GDAL_TITLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from embedfield.card import Card, Weights
 
-EXTENSIONS = (
-    "https://stac-extensions.github.io/embeddings/v0.0.1/schema.json",
-    "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
-    "https://stac-extensions.github.io/scientific/v1.0.0/schema.json",
-    "https://stac-extensions.github.io/version/v1.2.0/schema.json",
-)
+EXTENSIONS = extensions_of(("emb:type", "proj:code", "sci:citation", "version"), ())
 # What assets are, by their keys; all others but tiles are said to be what they are called.
-ASSETS = {
-    ASSET: ("Embeddings", "The raster: a band a dimension, decoded by scale and offset."),
-    "preview": ("Preview", "A picture of three directions of the vectors."),
-    "certificate": ("Certificate", "What the raster loses against its encoder, measured."),
-    "certificate-picture": ("Certificate, drawn", "The same as a picture."),
-    "reduction": ("Reduction", "The map from components back to vectors."),
-    "checksums": ("Checksums", "Digests of all files, as sha256sum --check reads them."),
-    "rgb": ("RGB", "The preview as a raster."),
-    "colours": ("Colours", "Directions and ranges of the preview's colours."),
-    "style": ("Style", "For QGIS."),
-    "gdal": ("For GDAL", "The Zarr as a VRT, with the names and packing of its bands."),
-}
+TITLES = {ASSET: "Vectors, a band a dimension", "gdal": GDAL_TITLE, **{each.key: each.title for each in COMPANIONS}}
 # What the collection says of its items is said anew with every change; its users may add to all else.
 ORDER = (
     *("type", "id", "stac_version", "stac_extensions", "title", "description", "keywords", "license", "version"),
@@ -160,13 +145,11 @@ def _item_assets(items: Sequence[dict[str, Any]]) -> Iterable[tuple[str, dict[st
     keys = {key for item in items for key, asset in item["assets"].items() if ".tiles/" not in asset["href"]}
     for key in sorted(keys):
         assets = [item["assets"][key] for item in items if key in item["assets"]]
-        title, description = ASSETS.get(key, (key, "A file of the field."))
         alike = {name: assets[0].get(name) for name in ("type", "roles")}
-        agreed = {name: value for name, value in alike.items() if all(asset.get(name) == value for asset in assets)}
-        yield (
-            key,
-            {"title": title, "description": description, **{name: value for name, value in agreed.items() if value}},
-        )
+        agreed = {
+            name: value for name, value in alike.items() if value and all(asset.get(name) == value for asset in assets)
+        }
+        yield key, {"title": TITLES.get(key, key), **agreed}
 
 
 def _links(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -171,13 +171,16 @@ def _made(folder: Path) -> Iterator[None]:
         yield
         return
     folder.mkdir(parents=True)
-    try:
+    with ExitStack() as undo:
+        undo.callback(_unmake, folder)
         yield
-    except BaseException:
-        shutil.rmtree(folder)
-        if not any(folder.parent.iterdir()):
-            folder.parent.rmdir()
-        raise
+        undo.pop_all()
+
+
+def _unmake(folder: Path) -> None:
+    shutil.rmtree(folder)
+    if not any(folder.parent.iterdir()):
+        folder.parent.rmdir()
 
 
 def _href(root: Path, field: StoredField, folder: Path) -> str:

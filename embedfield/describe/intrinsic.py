@@ -154,6 +154,7 @@ def _inseparable(units: npt.NDArray[np.float64], margins: npt.NDArray[np.float64
     count = len(units)
 
     def counted(top: int) -> npt.NDArray[np.int64]:
+        """Return how many pairs of some vectors with those after them lie between margins, (m + 1,)."""
         rows = units[top : top + ROWS]
         found = np.zeros(len(margins) + 1, dtype=np.int64)
         for left in range(top, count, COLS):

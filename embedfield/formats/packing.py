@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Dtype = Literal["uint8", "int16", "float16", "float32"]
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
+# Attributes by which arrays of others say how numbers are packed: of each band, or of all together.
+SCALES, OFFSETS = ("scales", "scale_factor"), ("offsets", "add_offset")
 
 
 class Levels(NamedTuple):

@@ -90,7 +90,7 @@ def item_of(
     return item
 
 
-def extensions_of(properties: Mapping[str, Any], assets: Iterable[pystac.Asset]) -> list[str]:
+def extensions_of(properties: Iterable[str], assets: Iterable[pystac.Asset]) -> list[str]:
     """Return the extensions whose fields are used."""
     used = {*properties, *(name for asset in assets for name in asset.extra_fields)}
     return [url for url, prefix in PREFIXES.items() if any(name.startswith(prefix) for name in used)]

@@ -36,6 +36,10 @@ FOREIGN_TYPES = {".tif": TIFF, ".tiff": TIFF, ".zarr": ZARR}
 UNKNOWN_TYPE = "application/octet-stream"
 
 
+# Of what stands beside a Zarr.
+GDAL_TITLE = "The raster as GDAL before 3.13 reads it"
+
+
 class Companion(NamedTuple):
     """What may stand beside the raster."""
 
@@ -53,7 +57,7 @@ COMPANIONS = (
     Companion("colours.json", "colours", ["metadata"], "How vectors become colours"),
     Companion("*.qml", "style", ["metadata"], "Style for QGIS"),
     Companion("certificate.json", "certificate", ["metadata"], "What the raster loses of its encoder"),
-    Companion("certificate.png", "certificate-picture", ["overview"], "The same as a picture"),
+    Companion("certificate.png", "certificate-picture", ["overview"], "The certificate, drawn"),
     Companion("reduction.safetensors", "reduction", ["metadata"], "The way from components to vectors"),
     Companion(SUMS, "checksums", ["metadata"], "Digests of all files"),
 )
@@ -145,7 +149,7 @@ def _parts(field: StoredField, facts: _Facts) -> Iterator[tuple[str, pystac.Asse
         yield tile.stem, facts.asset(tile, ["data"], "A tile of the raster", **_grid(tile))
     beside = field.disk_path.with_name(f"{field.disk_path.name}.vrt")
     if beside.exists():
-        yield "gdal", facts.asset(beside, ["data"], "The raster as GDAL before 3.13 reads it")
+        yield "gdal", facts.asset(beside, ["data"], GDAL_TITLE)
 
 
 def _grid(path: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pystac
 import shapely
 
-from embedfield.card import HubWeights, PackageWeights, UrlWeights
+from embedfield.card import NO_CODE, HubWeights, PackageWeights, UrlWeights
 from embedfield.integrity import MULTIHASH_SHA256
 from embedfield.stac import citation, extensions_of, licence
 
@@ -34,8 +34,8 @@ ARTIFACTS = {
 UNKNOWN_ARTIFACT = "file"
 # Of an encoder that has no weights, or whose weights are the user's own.
 CODE_ARTIFACT = "source code"
-# Of a card whose encoder is not at hand: the extension's word for what its code would tell.
-NO_CODE, UNKNOWN = "none:None", "unknown"
+# The extension's word for what the code would tell of an encoder that is not at hand.
+UNKNOWN = "unknown"
 NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_.-]+[a-zA-Z0-9]")
 
 

@@ -9,7 +9,7 @@ import json
 import os
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Full, Queue
@@ -155,11 +155,10 @@ def gpkg(part: Path, table: Contents) -> Iterator[Write]:
             if writing.done():
                 writing.result()
 
-        try:
+        with ExitStack() as undo:
+            undo.callback(give, AbandonedError())  # after Ctrl-C too: the thread would wait for ever
             yield write
-        except BaseException:  # Ctrl-C too: the thread would wait for ever
-            give(AbandonedError())
-            raise
+            undo.pop_all()
         give(None)
         writing.result()
     _check_whole(part, _key(table.schema), written)

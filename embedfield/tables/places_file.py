@@ -303,7 +303,7 @@ def _decoded(wkb: pa.ChunkedArray) -> npt.NDArray[Any]:
     found: npt.NDArray[Any]
     try:
         found = shapely.from_wkb(cells, on_invalid="fix")
-    except NotImplementedError:
+    except NotImplementedError:  # what shapely says of a kind of geometry that it has no name for
         found = np.array([_single(cell) for cell in cells], dtype=object)
     found[shapely.is_missing(found) & np.array(wkb.is_valid())] = UNREADABLE
     return found

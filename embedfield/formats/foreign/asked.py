@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from embedfield.card import Card
+from embedfield.card import NO_CODE, Card
 from embedfield.errors import FormatError
 
 if TYPE_CHECKING:
@@ -65,4 +65,4 @@ class Asked:
         told = {"homepage": "not stated", "code_licence": "none", **usual}
         name = re.sub(r"[^a-z0-9+-]+", "-", str(told["name"]).lower()).strip("-+") or "field"
         told |= {"name": name, "title": told.get("title", told["name"])}
-        return Card(dim=dim, code="none:None", **(told | {key: value for key, value in said.items() if value}))
+        return Card(dim=dim, code=NO_CODE, **(told | {key: value for key, value in said.items() if value}))

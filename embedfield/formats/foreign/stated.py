@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embedfield.errors import FormatError
+from embedfield.formats.packing import OFFSETS, SCALES
 from embedfield.formats.stored import refused
 
 if TYPE_CHECKING:
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
 
     from embedfield.formats.foreign.store import Array, Store
 
-# Attributes that say how numbers are packed, of each band or of all together, and what they are without.
-SCALES, OFFSETS = ("scales", "scale_factor"), ("offsets", "add_offset")
+# Attributes that say which number means no value.
 NODATA = ("_FillValue", "missing_value")
 # Those of CF that numpy's dates are of.
 CALENDARS = ("standard", "gregorian", "proleptic_gregorian")
