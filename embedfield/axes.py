@@ -1,4 +1,4 @@
-"""Axes: where an array of xarray is, and the coordinates of its rows and columns as a grid."""
+"""Axes: coordinates of rows and columns, and the reference system: of a grid, and a grid of them."""
 
 from __future__ import annotations
 
@@ -40,6 +40,33 @@ class _Axis(NamedTuple):
     """Distance of neighbours; None where there is but one."""
     size: int
     """How many there are."""
+
+
+def coordinates_of(grid: Grid, factor: int = 1) -> dict[str, tuple[tuple[str, ...], npt.NDArray[Any], dict[str, Any]]]:
+    """Return what says where the pixels of a grid are, by the conventions of CF and GDAL.
+
+    Args:
+        grid: Of a field.
+        factor: How many of its pixels a side one of the coarser level stands
+            for that is meant; those at an odd edge reach beyond the grid.
+
+    Returns:
+        ``y`` and ``x``, centres of rows and of columns in units of the
+        reference system, and ``spatial_ref``: dimensions, values, attributes.
+    """
+    import pyproj
+    from affine import Affine
+
+    crs, res = pyproj.CRS.from_user_input(grid.crs), factor * grid.res
+    height, width = (-(-size // factor) for size in grid.shape)
+    said = {axis["axis"].lower(): axis for axis in crs.cs_to_cf()}
+    transform = (grid.transform @ Affine.scale(factor)).to_gdal()
+    mapping = crs.to_cf() | {"GeoTransform": " ".join(map(repr, transform))}
+    return {
+        "y": (("y",), grid.north - (np.arange(height) + 0.5) * res, said["y"]),
+        "x": (("x",), grid.west + (np.arange(width) + 0.5) * res, said["x"]),
+        "spatial_ref": ((), np.array(0), mapping),
+    }
 
 
 def place_of(array: xarray.DataArray | xarray.Dataset) -> Place:

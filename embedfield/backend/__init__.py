@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from embedfield.backend.virtual import VirtualField
     from embedfield.evaluate import Precision
-    from embedfield.field import Field
     from embedfield.formats import Format
     from embedfield.formats.stored import StoredField
     from embedfield.grid import Bounds
@@ -247,6 +246,7 @@ def _dataset(source: _Source, factor: int) -> xarray.Dataset:
     """Return a field as a dataset, of pixels as large as so many times so many of its own."""
     import rioxarray  # noqa: F401  registers the .rio accessor, as `Field.to_xarray` does
 
+    from embedfield.axes import coordinates_of
     from embedfield.formats.stored import HEADER
 
     field, card = source.field, source.field.card
@@ -260,24 +260,7 @@ def _dataset(source: _Source, factor: int) -> xarray.Dataset:
         {"preferred_chunks": chunks, "grid_mapping": "spatial_ref", "source": source.name},
     )
     about = {"Conventions": CONVENTIONS, "title": card.title, "references": card.homepage, **told}
-    dataset = xarray.Dataset({"embedding": embedding}, _coordinates(field, factor, pixels.shape), about)
+    bands = xarray.Variable("band", field.band_names, {"long_name": "name of the band"})
+    dataset = xarray.Dataset({"embedding": embedding}, {"band": bands, **coordinates_of(field.grid, factor)}, about)
     dataset.encoding["source"] = source.name
     return dataset
-
-
-def _coordinates(field: Field, factor: int, shape: tuple[int, int, int]) -> dict[str, xarray.Variable]:
-    """Return the coordinates of a field with pixels as large as so many times so many of its own."""
-    from affine import Affine
-    from pyproj import CRS
-
-    _, height, width = shape
-    grid, res = field.grid, factor * field.grid.res
-    crs = CRS.from_user_input(grid.crs)
-    said = {axis["axis"].lower(): axis for axis in crs.cs_to_cf()}
-    transform = (grid.transform @ Affine.scale(factor)).to_gdal()
-    return {
-        "band": xarray.Variable("band", field.band_names, {"long_name": "name of the band"}),
-        "y": xarray.Variable("y", grid.north - (np.arange(height) + 0.5) * res, said["y"]),
-        "x": xarray.Variable("x", grid.west + (np.arange(width) + 0.5) * res, said["x"]),
-        "spatial_ref": xarray.Variable((), 0, crs.to_cf() | {"GeoTransform": " ".join(map(repr, transform))}),
-    }

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import zarr
 from affine import Affine
-from pyproj import CRS
 from zarr.codecs import BloscCodec, ZstdCodec
 from zarr.errors import ZarrUserWarning
 from zarr.storage import LocalStore, ObjectStore
 
+from embedfield.axes import coordinates_of
 from embedfield.errors import FormatError
 from embedfield.formats.address import answering
 from embedfield.formats.crew import Crew
@@ -240,16 +240,6 @@ class _Level(NamedTuple):
         """From (col, row), corners at whole numbers, to the reference system."""
         return self.grid.transform @ Affine.scale(self.factor)
 
-    @property
-    def axes(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Centres of rows and of columns in the reference system."""
-        if self.factor == 1:
-            return self.grid.ys(), self.grid.xs()
-        height, width = self.shape
-        res = self.factor * self.grid.res
-        rows, cols = np.arange(height, dtype=np.float64), np.arange(width, dtype=np.float64)
-        return self.grid.north - (rows + 0.5) * res, self.grid.west + (cols + 0.5) * res
-
 
 def _levels(grid: Grid) -> list[_Level]:
     """Return a grid and its coarser levels, each of half as many pixels a side, down to one shard."""
@@ -285,22 +275,14 @@ def _create_embedding(group: zarr.Group, level: _Level, field: Field, packing: P
 
 def _write_coordinates(group: zarr.Group, level: _Level, packing: Packing) -> None:
     """Write all that is small: axes, packing and the reference system."""
-    crs = CRS.from_user_input(level.grid.crs)
-    ys, xs = level.axes
-    axes = {axis["axis"].lower(): axis for axis in crs.cs_to_cf()}
-    small: dict[str, tuple[npt.NDArray[Any], tuple[str, ...], dict[str, Any]]] = {
-        "y": (ys, ("y",), axes["y"]),
-        "x": (xs, ("x",), axes["x"]),
-        "band": (np.arange(len(packing.scale)), ("band",), {"long_name": "number of the band, from 0"}),
-        "scale": (packing.scale.astype(np.float32), ("band",), {"long_name": "value = embedding * scale + offset"}),
-        "offset": (packing.offset.astype(np.float32), ("band",), {"long_name": "value = embedding * scale + offset"}),
-        "spatial_ref": (
-            np.array(0),
-            (),
-            crs.to_cf() | {"GeoTransform": " ".join(map(repr, level.transform.to_gdal()))},
-        ),
+    decoded = {"long_name": "value = embedding * scale + offset"}
+    small: dict[str, tuple[tuple[str, ...], npt.NDArray[Any], dict[str, Any]]] = {
+        **coordinates_of(level.grid, level.factor),
+        "band": (("band",), np.arange(len(packing.scale)), {"long_name": "number of the band, from 0"}),
+        "scale": (("band",), packing.scale.astype(np.float32), decoded),
+        "offset": (("band",), packing.offset.astype(np.float32), decoded),
     }
-    for name, (values, dimensions, attributes) in small.items():
+    for name, (dimensions, values, attributes) in small.items():
         array = group.create_array(
             name,
             shape=values.shape,
