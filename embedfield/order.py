@@ -88,8 +88,7 @@ class Order:
     ) -> Self:
         """Return the order of a build, its model loaded. Arguments and errors are those of `build_field`."""
         check_choices(format, dtype, layout, precision)
-        region = Region.read(region, layer) if isinstance(region, str | Path) else region
-        grid = grid_over(res, bounds, crs, region)
+        grid, region = ground_of(res, bounds, crs, region, layer)
         card = models.asked(model, inputs, dims)
         check_centres(supersample)
         if pca is not None:
@@ -185,11 +184,21 @@ def _given(**wishes: float | None) -> dict[str, float]:
     return {name: value for name, value in wishes.items() if value is not None}
 
 
-def grid_over(res: float, bounds: Bounds | None, crs: str, region: Region | None) -> Grid:
-    """Return the grid over bounds, else over a region, else over all that a reference system is for."""
+def ground_of(
+    res: float, bounds: Bounds | None, crs: str, region: str | Path | Region | None, layer: str | None
+) -> tuple[Grid, Region | None]:
+    """Return the grid over bounds, else over a region, else over all that a reference system is for; and the region.
+
+    The arguments are those of `build_field`.
+
+    Raises:
+        GridError: If bounds and resolution make no grid.
+        PlacesError: If the region cannot be read.
+    """
+    region = Region.read(region, layer) if isinstance(region, str | Path) else region
     if bounds is None and region is not None:
-        return Grid.covering(res, region.bounds(crs), crs)
-    return Grid.from_bounds(res, bounds, crs)
+        return Grid.covering(res, region.bounds(crs), crs), region
+    return Grid.from_bounds(res, bounds, crs), region
 
 
 def _earlier_precision(folder: Path, official: Evaluator) -> Precision | None:

@@ -83,7 +83,7 @@ def signed_squares(codes: Numbers) -> Numbers:
     return np.where(codes == -128, np.nan, values).astype(np.float32)
 
 
-def same(found: Numbers, expected: Numbers) -> None:
+def assert_same(found: Numbers, expected: Numbers) -> None:
     """Hold numbers to others, bit for bit, NaN included."""
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, expected.astype(np.float32))
@@ -132,7 +132,7 @@ def mind(tmp_path: Path) -> tuple[Path, list[Numbers], list[Numbers]]:
 def test_alphaearth_codes_are_signed_squares_of_127_5(tmp_path: Path) -> None:
     codes = np.arange(-128, 128).astype(np.int8).reshape(1, 16, 16).repeat(64, axis=0)
     field = opened(alphaearth_tiff(tmp_path / "all.tiff", codes))
-    same(field.read(), signed_squares(codes))
+    assert_same(field.read(), signed_squares(codes))
     assert field.read()[0].flat[[0, 1, 128, 255]].tolist() == pytest.approx(
         [np.nan, -0.99217224, 0, 0.99217224], nan_ok=True
     )
@@ -147,21 +147,21 @@ def test_a_bottom_up_raster_is_turned_north_up(aef: tuple[Path, Numbers]) -> Non
                                      dataset.bounds.right, max(dataset.bounds.top, dataset.bounds.bottom))  # fmt: skip
         x, y = EASTING + 10 * np.array([0.5, 33.5, 63.5]), NORTHING - 10 * np.array([0.5, 20.5, 47.5])
         by_rasterio = np.array(list(dataset.sample(zip(x, y, strict=True))))
-    same(field.at(np.column_stack(LONLAT.transform(x, y)), "nearest"), signed_squares(by_rasterio))
-    same(field.read(), signed_squares(codes))
-    same(field.read(Window(5, 1, 9, 3)), signed_squares(codes[:, 1:4, 5:14]))
+    assert_same(field.at(np.column_stack(LONLAT.transform(x, y)), "nearest"), signed_squares(by_rasterio))
+    assert_same(field.read(), signed_squares(codes))
+    assert_same(field.read(Window(5, 1, 9, 3)), signed_squares(codes[:, 1:4, 5:14]))
 
 
 def test_a_top_down_raster_has_the_same_values(tmp_path: Path, aef: tuple[Path, Numbers]) -> None:
     path, codes = aef
     field, other = opened(path), opened(alphaearth_tiff(tmp_path / "down.tiff", codes, bottom_up=False))
     assert field.grid == other.grid
-    same(field.read(), other.read())
+    assert_same(field.read(), other.read())
     assert field.overviews == other.overviews == {2: (24, 32), 4: (12, 16)}
     with rasterio.open(path, overview_level=0) as level:
-        same(field.read_overview(2), signed_squares(level.read()[:, ::-1]))
+        assert_same(field.read_overview(2), signed_squares(level.read()[:, ::-1]))
     with rasterio.open(tmp_path / "down.tiff", overview_level=1) as level:
-        same(other.read_overview(4, Window(3, 2, 5, 6)), signed_squares(level.read()[:, 2:8, 3:8]))
+        assert_same(other.read_overview(4, Window(3, 2, 5, 6)), signed_squares(level.read()[:, 2:8, 3:8]))
 
 
 def test_levels_that_do_not_fit_a_raster_from_the_south_are_left_out(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_signed_squares_of_another_model_need_its_name(tmp_path: Path) -> None:
         recognise(path, "alphaearth")
     field = opened(path, "alphaearth", name="olmoearth", licence="Apache-2.0", homepage="https://example.org")
     assert (field.card.name, field.card.licence, field.dim) == ("olmoearth", "Apache-2.0", 5)
-    same(field.read(), signed_squares(signed_codes(5, 16, 16)))
+    assert_same(field.read(), signed_squares(signed_codes(5, 16, 16)))
 
 
 def test_a_mosaic_in_a_zarr_is_alphaearths_by_what_it_says(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_a_mosaic_in_a_zarr_is_alphaearths_by_what_it_says(tmp_path: Path) -> No
     with pytest.raises(FormatError, match=r"several times in 'embeddings'.*2017, 2018"):
         recognise(tmp_path / "mosaic.zarr")
     field = opened(tmp_path / "mosaic.zarr", time="2018")
-    same(field.read(), signed_squares(codes[1]))
+    assert_same(field.read(), signed_squares(codes[1]))
     assert (field.grid.west, field.grid.north, field.provenance["time"]) == (-180.0, 83.7, 2018)
     assert field.layout["kind"] == "alphaearth"
 
@@ -217,8 +217,8 @@ def test_a_mosaic_in_a_zarr_is_alphaearths_by_what_it_says(tmp_path: Path) -> No
 def test_a_tessera_tile_is_codes_times_the_scale_of_the_pixel(tile: tuple[Path, Numbers]) -> None:
     path, values = tile
     field = opened(path)
-    same(field.read(), values)
-    same(field.read(Window(2, 1, 3, 4)), values[:, 1:5, 2:5])
+    assert_same(field.read(), values)
+    assert_same(field.read(Window(2, 1, 3, 4)), values[:, 1:5, 2:5])
     # Without a scale no value; with a scale of zero a vector of zeros.
     assert np.isnan(field.read()[:, [0, 1], [0, 1]]).all()
     assert not field.read()[:, 2, 2].any()
@@ -280,7 +280,7 @@ def test_a_tessera_store_needs_its_zone_and_its_year(store: tuple[Path, Numbers,
         recognise(path, array="utm33", time=2023, kind="tessera")
     field = opened(path, array="utm32", time=2024)
     expected = codes[1].astype(np.float32) * np.where(np.isfinite(scales[1]), scales[1], np.nan)
-    same(field.read(), expected)
+    assert_same(field.read(), expected)
     assert (field.grid.crs, field.grid.west, field.grid.north) == ("EPSG:32632", EASTING, NORTHING)
     assert (field.layout["kind"], field.card.name, field.dim) == ("tessera", "tessera", 16)
     assert (field.name, opened(path, array="utm31", time=2023).name) == ("tessera-utm32-2024", "tessera-utm31-2023")
@@ -293,20 +293,20 @@ def test_an_older_tessera_store_has_its_bands_last(tmp_path: Path) -> None:
     put(group, "embeddings", codes, None)
     put(group, "scales", scales, None)
     field = opened(tmp_path / "old.zarr")
-    same(field.read(), (codes.astype(np.float32) * scales[..., None]).transpose(2, 0, 1))
+    assert_same(field.read(), (codes.astype(np.float32) * scales[..., None]).transpose(2, 0, 1))
     assert field.grid.bounds == (EASTING, NORTHING - 120, EASTING + 100, NORTHING)
 
 
 def test_minds_store_is_affine_by_dimension_and_masked(mind: tuple[Path, list[Numbers], list[Numbers]]) -> None:
     path, values, masks = mind
     field = opened(path)
-    same(field.read(), values[0])
+    assert_same(field.read(), values[0])
     assert (np.isnan(field.read()).all(axis=0) == (masks[0] == 0)).all()
     assert (field.grid.bounds, field.grid.crs, field.grid.closed) == ((-180, -90, 180, 90), "EPSG:4326", True)
     # Halved levels leave out the last row where their number is odd.
     assert field.overviews == {2: (22, 45), 4: (11, 22)}
-    same(field.read_overview(2), values[1])
-    same(field.read_overview(4, Window(3, 2, 7, 5)), values[2][:, 2:7, 3:10])
+    assert_same(field.read_overview(2), values[1])
+    assert_same(field.read_overview(4, Window(3, 2, 7, 5)), values[2][:, 2:7, 3:10])
     assert (field.name, field.quantization["method"]) == ("mind", "linear")
     assert len(field.quantization["scale"]) == field.dim == 6
 
@@ -340,8 +340,8 @@ def test_damaged_shards_are_said_in_one_line_and_nothing_follows(
 def test_a_prefix_of_minds_store_is_read_alone(mind: tuple[Path, list[Numbers], list[Numbers]]) -> None:
     path, values, _ = mind
     field = opened(path, dims=4)
-    same(field.read(), values[0][:4])
-    same(field.read_overview(2), values[1][:4])
+    assert_same(field.read(), values[0][:4])
+    assert_same(field.read_overview(2), values[1][:4])
     with pytest.raises(FormatError, match=r"dims=7 cannot be: there are 6"):
         recognise(path, dims=7)
 
@@ -381,7 +381,7 @@ def test_a_zarr_that_xarray_wrote_is_a_field(tmp_path: Path) -> None:
     array.rio.write_crs("EPSG:3035").to_dataset().to_zarr(tmp_path / "x.zarr", zarr_format=3, consolidated=False)
     field = opened(tmp_path / "x.zarr")
     # Its rows run from the south.
-    same(field.read(), values[:, ::-1])
+    assert_same(field.read(), values[:, ::-1])
     assert (field.grid.crs, field.grid.north, field.band_names[1]) == ("EPSG:3035", 60, "x_b")
 
 
@@ -392,7 +392,7 @@ def test_what_xarray_wrote_of_our_own_field_is_a_field_of_its_values(tmp_path: P
     with xarray.open_dataset(ours.disk_path, engine="embedfield") as dataset:
         dataset.to_zarr(tmp_path / "copy.zarr", zarr_format=version, consolidated=False)
     field = opened(tmp_path / "copy.zarr")
-    same(field.read(), ours.read())
+    assert_same(field.read(), ours.read())
     assert (field.grid, field.band_names[0]) == (ours.grid, "copy_array_000")
 
 
@@ -409,9 +409,9 @@ def test_times_are_dates_and_chosen_by_their_beginning(tmp_path: Path) -> None:
     ):
         with pytest.raises(FormatError, match=words):
             recognise(path, array="each", time=time)
-    same(opened(path, array="each", time=2020).read(), values[0])
+    assert_same(opened(path, array="each", time=2020).read(), values[0])
     field = opened(path, array="each", time="2021-02")
-    same(field.read(), values[2])
+    assert_same(field.read(), values[2])
     assert (field.layout["time"], field.name) == ("2021-02-04", "times-each-2021-02-04")
 
 
@@ -470,7 +470,7 @@ def test_a_plain_raster_is_decoded_as_gdal_states_it(tiff: Callable[..., Path]) 
     path = tiff(codes, nodata=65535, scales=[0.5, 0.25, 2], offsets=[-1, 0, 3], names=["ndvi", "height", "age"])
     field = opened(path)
     scale, offset = np.array([0.5, 0.25, 2.0])[:, None, None], np.array([-1.0, 0, 3])[:, None, None]
-    same(field.read(), np.where(codes == 65535, np.nan, codes * scale + offset))
+    assert_same(field.read(), np.where(codes == 65535, np.nan, codes * scale + offset))
     assert field.band_names == ["plain_ndvi", "plain_height", "plain_age"]
     assert field.quantization["scale"] == [0.5, 0.25, 2.0]
 
@@ -487,7 +487,7 @@ def test_floats_have_the_nodata_that_gdal_states(
     expected = values.copy()
     if missing:
         expected[:, 3, 3] = np.nan
-    same(field.read(), expected)
+    assert_same(field.read(), expected)
 
 
 def test_doubles_beyond_floats_are_nodata_if_they_are_stated(tiff: Callable[..., Path]) -> None:
@@ -496,7 +496,7 @@ def test_doubles_beyond_floats_are_nodata_if_they_are_stated(tiff: Callable[...,
     field = opened(tiff(values, nodata=-1.7976931348623157e308))
     expected = values.copy()
     expected[:, 2, 2] = np.nan
-    same(field.read(), expected)
+    assert_same(field.read(), expected)
 
 
 def test_a_mask_of_the_file_is_heeded(tiff: Callable[..., Path]) -> None:
@@ -507,7 +507,7 @@ def test_a_mask_of_the_file_is_heeded(tiff: Callable[..., Path]) -> None:
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as dataset:
         dataset.write_mask(mask)
     field = opened(path)
-    same(field.read(), np.where(mask, values, np.nan))
+    assert_same(field.read(), np.where(mask, values, np.nan))
     assert "where the mask is 0" in field.describe()["packing"]
 
 
@@ -597,7 +597,7 @@ def test_points_of_any_layout_are_its_pixels(field: ForeignField) -> None:
     np.testing.assert_array_equal(table[field.band_names].to_numpy(np.float32), values[:, rows, cols].T)
     nothing = np.isnan(values[:, rows, cols]).any(axis=0)
     assert ((table["status"] == "nodata").to_numpy() == nothing).all()
-    same(field.pixels(rows, cols), values[:, rows, cols].T)
+    assert_same(field.pixels(rows, cols), values[:, rows, cols].T)
 
 
 def test_polygons_of_any_layout_are_means_of_its_pixels(field: ForeignField) -> None:
@@ -732,10 +732,10 @@ def test_blocks_are_bounded_and_large_chunks_are_decoded_once(tmp_path: Path, mo
     field = opened(path)
     read.clear()
     assert field.blocksize == 64
-    same(field.read(), values)
+    assert_same(field.read(), values)
     # The chunks of 256 rows and of the 44 below.
     assert len(read) == 2
-    same(field.read(Window(60, 250, 10, 20)), values[:, 250:270, 60:70])
+    assert_same(field.read(Window(60, 250, 10, 20)), values[:, 250:270, 60:70])
 
 
 @pytest.mark.parametrize("chunks", [(3, 1, 200), (3, 150, 1), (1, 150, 200)])
@@ -762,8 +762,8 @@ def test_long_chunks_are_decoded_once_and_kept_until_the_field_is_closed(
         assert isinstance(field, zarr_field.ForeignZarr)
         field.blocksize = 64
         reads.clear()
-        same(field.pixels(*places), values[:, *places].T)
-        same(np.concatenate([field.read(window) for window in field.grid.window.tiles(150, 40)], axis=2), values)
+        assert_same(field.pixels(*places), values[:, *places].T)
+        assert_same(np.concatenate([field.read(window) for window in field.grid.window.tiles(150, 40)], axis=2), values)
         return field
 
     field = check()
@@ -781,7 +781,7 @@ def test_a_raster_of_one_pixel_and_one_without_any_value_are_fields(tmp_path: Pa
     one = np.full((64, 1, 1), 100, np.int8)
     path = tmp_path / "one.tiff"
     field = opened(alphaearth_tiff(path, one, blockxsize=16, blockysize=16))
-    same(field.read(), signed_squares(one))
+    assert_same(field.read(), signed_squares(one))
     assert field.grid.bounds == (EASTING, NORTHING - 10, EASTING + 10, NORTHING)
     nothing = opened(alphaearth_tiff(tmp_path / "none.tiff", np.full((64, 16, 16), -128, np.int8)))
     assert np.isnan(nothing.read()).all()
@@ -799,7 +799,7 @@ def test_a_plain_zarr_around_the_world_meets_itself(tmp_path: Path) -> None:
     put(root, "longitude", 5.0 + 10 * np.arange(36), ("longitude",))
     field = opened(tmp_path / "world.zarr")
     assert (field.grid.west, field.grid.closed) == (0, True)
-    same(field.at([[-5.0, 85.0], [5.0, -85.0], [180.0, 0.0]], "nearest"), values[:, [0, 17, 9], [35, 0, 18]].T)
+    assert_same(field.at([[-5.0, 85.0], [5.0, -85.0], [180.0, 0.0]], "nearest"), values[:, [0, 17, 9], [35, 0, 18]].T)
 
 
 def test_a_plain_zarr_across_the_antimeridian_is_read_on_both_sides(tmp_path: Path) -> None:
@@ -810,7 +810,7 @@ def test_a_plain_zarr_across_the_antimeridian_is_read_on_both_sides(tmp_path: Pa
     put(root, "lon", 177.5 + np.arange(6), ("lon",))
     field = opened(tmp_path / "fiji.zarr")
     assert field.grid.bounds == (177, -19, 183, -15)
-    same(field.at([[179.5, -15.5], [-179.5, -15.5], [-177.5, -18.5], [-176.9, -18.5]], "nearest"),
+    assert_same(field.at([[179.5, -15.5], [-179.5, -15.5], [-177.5, -18.5], [-176.9, -18.5]], "nearest"),
          np.vstack([values[:, [0, 0, 3], [2, 3, 5]].T, np.full((1, 2), np.nan)]))  # fmt: skip
 
 
@@ -822,7 +822,7 @@ def test_a_tessera_store_whose_arrays_cannot_be_listed_is_read_by_its_zone(serve
     with pytest.raises(FormatError, match="--array"):
         recognise(f"{server.url}/v1")
     field = opened(f"{server.url}/v1", array="utm32")
-    same(field.read(), codes[0] * scales[0])
+    assert_same(field.read(), codes[0] * scales[0])
     assert field.name == "v1-utm32-2024"
 
 
@@ -843,17 +843,17 @@ def test_files_of_others_are_read_at_their_addresses(server: Server, tmp_path: P
     mask = np.ones((4, 8), np.uint8)
     numbers = RNG.integers(0, 255, (4, 4, 8)).astype(np.uint8)
     mind_zarr(server.root / "mind.zarr", [numbers], [mask], np.ones(4, np.float32), np.ones(4, np.float32), res=45.0)
-    same(opened(f"{server.url}/aef.tiff").read(), signed_squares(codes))
+    assert_same(opened(f"{server.url}/aef.tiff").read(), signed_squares(codes))
     field = opened(f"{server.url}/{inside}", landmask=f"{server.url}/tiles/land.tiff")
-    same(
+    assert_same(
         field.read(Window(3, 5, 20, 9)),
         (large.astype(np.float32) * scales[..., None]).transpose(2, 0, 1)[:, 5:14, 3:23],
     )
     field = opened(f"{server.url}/mind.zarr")
-    same(field.read(), numbers + 1.0)
+    assert_same(field.read(), numbers + 1.0)
     item = enter(tmp_path / "far.json", f"{server.url}/mind.zarr", field.layout)
     with open_field(item) as again:
-        same(again.read(), numbers + 1.0)
+        assert_same(again.read(), numbers + 1.0)
     with pytest.raises(FormatError, match="does not exist"):
         recognise(f"{server.url}/nothing.tiff")
     with pytest.raises(FormatError, match=r"is on a network, and its landmask .*land\.tiff on this disk"):
@@ -870,4 +870,4 @@ def test_files_at_addresses_are_called_by_their_plain_names(server: Server) -> N
     plain_zarr(server.root / "vectors.zarr", values)
     field = opened(f"{server.url}/signed/vectors.zarr?key=a%20b", array="vectors")
     assert (field.name, field.card.name) == ("vectors-vectors", "vectors")
-    same(field.read(), values)
+    assert_same(field.read(), values)

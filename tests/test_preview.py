@@ -311,19 +311,25 @@ def test_colours_are_the_components_of_what_is_shown_stretched_by_area(kept: dic
         assert min(abs(found - truth).mean(), abs(255 - found - truth).mean()) < 4
 
 
+def noted(field: StoredField, monkeypatch: pytest.MonkeyPatch) -> list[Window]:
+    """Return a list that takes note of all windows that are read from now on."""
+    windows: list[Window] = []
+    read = field._codes
+
+    def codes(window: Window, *level: int) -> npt.NDArray[Any]:
+        windows.append(window)
+        found: npt.NDArray[Any] = read(window, *level)
+        return found
+
+    monkeypatch.setattr(field, "_codes", codes)
+    return windows
+
+
 def test_a_picture_is_drawn_in_parts(kept: dict[str, Path], path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_field(kept["cog"]) as field:
         whole = picture(field, path)
         monkeypatch.setattr(look, "HELD", 4 * 128 * 128)
-        windows: list[Window] = []
-        read = field._codes
-
-        def noted(window: Window, *level: int) -> npt.NDArray[Any]:
-            windows.append(window)
-            codes: npt.NDArray[Any] = read(window, *level)
-            return codes
-
-        monkeypatch.setattr(field, "_codes", noted)
+        windows = noted(field, monkeypatch)
         np.testing.assert_array_equal(picture(field, path), whole)
     assert max(window.width * window.height for window in windows) == 128 * 128
 
@@ -464,15 +470,7 @@ def test_all_pixels_are_written_block_by_block(
         colours = colours_of(field)
         truth = colours.of(field.read())
         monkeypatch.setattr(look, "HELD", 4 * 128 * 128)
-        windows: list[Window] = []
-        read = field._codes
-
-        def noted(window: Window, *level: int) -> npt.NDArray[Any]:
-            windows.append(window)
-            codes: npt.NDArray[Any] = read(window, *level)
-            return codes
-
-        monkeypatch.setattr(field, "_codes", noted)
+        windows = noted(field, monkeypatch)
         seen = rgb(field, tmp_path / "rgb.tif", colours, full=True, progress=lambda *now: told.append(now))
     np.testing.assert_array_equal(seen, truth)
     assert max(window.width * window.height for window in windows) <= 256 * 256

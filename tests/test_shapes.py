@@ -120,7 +120,7 @@ def clear_of(shape: shapely.Geometry, xy: Places, distance: float) -> Mask:
     return clear
 
 
-def same_ground(one: Mask, other: Mask) -> None:
+def assert_same_ground(one: Mask, other: Mask) -> None:
     assert one.any()
     assert not one.all()
     np.testing.assert_array_equal(one, other)
@@ -451,7 +451,7 @@ def test_a_shape_of_a_plane_holds_the_same_places_on_the_globe(shape: Polygon, c
     # Where a plane shows a place twice, as the antipode of its centre, the way back decides.
     unit = pyproj.CRS(crs).axis_info[0].unit_conversion_factor
     clear = there & clear_of(shape, xy, 200 / unit)
-    same_ground(held(found, lonlat[clear]), held(shape, xy[clear]))
+    assert_same_ground(held(found, lonlat[clear]), held(shape, xy[clear]))
 
 
 def test_edges_follow_their_course_as_densified_ones_do_in_geopandas() -> None:
@@ -526,7 +526,7 @@ def test_a_shape_in_degrees_holds_the_same_places_in_a_plane(shape: Polygon, tar
     west, south, east, north = whole.bounds
     lonlat = np.random.default_rng(1).uniform((west, south - 3), (east, min(90, north + 3)), (20_000, 2))
     lonlat = lonlat[clear_of(whole, lonlat, 0.005) & (abs(lonlat[:, 1]) < 89.9)]
-    same_ground(held(found, moved(lonlat, target)), held(whole, lonlat))
+    assert_same_ground(held(found, moved(lonlat, target)), held(whole, lonlat))
 
 
 def test_the_world_on_a_map_of_europe_is_all_but_the_other_side() -> None:
@@ -628,7 +628,7 @@ def test_a_buffer_holds_what_is_near_and_nothing_else(shape: shapely.Geometry) -
     far = 2 * RADIUS * np.arcsin(np.clip(chord / 2, 0, 1))
     inside = held(own, lonlat) if own.area else np.zeros(len(lonlat), dtype=bool)
     clear = abs(far - radius) > 0.01 * radius
-    same_ground(held(found, lonlat[clear]), (far < radius)[clear] | inside[clear])
+    assert_same_ground(held(found, lonlat[clear]), (far < radius)[clear] | inside[clear])
 
 
 def on_sphere(lonlat: Places) -> Places:

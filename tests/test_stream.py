@@ -171,7 +171,7 @@ def values(table: pa.Table | pd.DataFrame, names: list[str]) -> npt.NDArray[np.f
     return found
 
 
-def same(left: pa.Table, right: pa.Table) -> None:
+def assert_same(left: pa.Table, right: pa.Table) -> None:
     """Hold two tables to be the same, bit by bit, metadata included."""
     assert left.schema.equals(right.schema, check_metadata=True)
     for name in left.column_names:
@@ -438,7 +438,7 @@ def test_divided_points_have_the_same_values(
     whole = sampled(fields, path, tmp_path / "whole.parquet", **options)
     request.getfixturevalue("small")
     parts = sampled(fields, path, tmp_path / "parts.parquet", **options)
-    same(whole, parts)
+    assert_same(whole, parts)
     assert len(set(whole["status"].to_pylist())) >= 2
     assert listing(tmp_path) == ["parts.parquet", "places.gpkg", "whole.parquet"]
 
@@ -452,7 +452,7 @@ def test_divided_shapes_have_the_same_statistics(
     whole = sampled(fields, path, tmp_path / "whole.parquet", **options)
     request.getfixturevalue("small")
     parts = sampled(fields, path, tmp_path / "parts.parquet", **options)
-    same(whole, parts)
+    assert_same(whole, parts)
     assert listing(tmp_path) == ["parts.parquet", "places.parquet", "whole.parquet"]
 
 
@@ -481,7 +481,7 @@ def test_a_projected_field_may_be_the_first(
     path, fields = save(places, tmp_path / "places.gpkg"), [others[1], field]
     whole = sampled(fields, path, tmp_path / "whole.parquet", **options)
     request.getfixturevalue("small")
-    same(whole, sampled(fields, path, tmp_path / "parts.parquet", **options))
+    assert_same(whole, sampled(fields, path, tmp_path / "parts.parquet", **options))
 
 
 def test_places_of_one_block_are_divided_all_the_same(field: StoredField, tmp_path: Path, small: None) -> None:
@@ -628,7 +628,7 @@ def test_an_encoder_beside_a_field_is_divided_with_it(
     fields: list[Field] = [EncodedField.everywhere(make_field().evaluator), field]
     whole = sampled(fields, path, tmp_path / "whole.parquet")
     request.getfixturevalue("small")
-    same(whole, sampled(fields, path, tmp_path / "parts.parquet"))
+    assert_same(whole, sampled(fields, path, tmp_path / "parts.parquet"))
 
 
 def test_what_cannot_be_answered_is_refused_and_leaves_nothing(

@@ -101,7 +101,7 @@ def rastered(values: npt.NDArray[np.floating], grid: Grid, path: Path) -> Path:
     return path
 
 
-def check_official(found: Zones, wanted: dict[str, npt.NDArray[np.float64]], spread: npt.NDArray[np.float64]) -> None:
+def assert_official(found: Zones, wanted: dict[str, npt.NDArray[np.float64]], spread: npt.NDArray[np.float64]) -> None:
     """Compare statistics, within a millionth of each band's spread."""
     none = np.isnan(wanted["mean"]).any(axis=1)
     np.testing.assert_array_equal(found.status == "valid", ~none)
@@ -124,7 +124,7 @@ def spread_of(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 def test_statistics_are_those_of_exactextract(tmp_path: Path, seed: int) -> None:
     field, shapes = ArrayField(holed(), GRID), shapes_over(GRID, seed)
     wanted = official(written(field, tmp_path / "plain.tif"), shapes)
-    check_official(zones(field, shapes, STATS), wanted, spread_of(field.values))
+    assert_official(zones(field, shapes, STATS), wanted, spread_of(field.values))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
@@ -132,14 +132,14 @@ def test_statistics_of_a_stored_field_are_those_that_exactextract_finds_in_its_f
     shapes = shapes_over(GRID, 7)
     with write_field(ArrayField(holed(), GRID), tmp_path / "field.tif", dtype=dtype) as field:
         wanted = official(decoded(tmp_path / "field.tif", GRID, tmp_path / "plain.tif"), shapes)
-        check_official(zones(field, shapes, STATS), wanted, spread_of(field.read()))
+        assert_official(zones(field, shapes, STATS), wanted, spread_of(field.read()))
 
 
 def test_statistics_on_a_projected_grid_are_weighed_by_coverage_alone(tmp_path: Path) -> None:
     grid = Grid(west=4_000_000, north=3_000_000, res=10_000, width=60, height=50, crs="EPSG:3035")
     field, shapes = ArrayField(holed(2, grid), grid), shapes_over(grid)
     wanted = official(written(field, tmp_path / "plain.tif"), shapes, weighted=False)
-    check_official(zones(field, shapes, STATS), wanted, spread_of(field.values))
+    assert_official(zones(field, shapes, STATS), wanted, spread_of(field.values))
 
 
 def test_pixels_at_a_pole_weigh_little(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_pixels_at_a_pole_weigh_little(tmp_path: Path) -> None:
     field = ArrayField(holed(2, grid), grid)
     shapes = objects([box(-180, 60, 180, 90), box(-180, -90, 180, 90), box(-33, -90, 41, -71.2), box(-180, -2, -90, 3)])
     wanted = official(written(field, tmp_path / "plain.tif"), shapes)
-    check_official(zones(field, shapes, STATS), wanted, spread_of(field.values))
+    assert_official(zones(field, shapes, STATS), wanted, spread_of(field.values))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -156,7 +156,7 @@ def test_medians_are_those_of_exactextract_where_values_are_alike(tmp_path: Path
     field = ArrayField(generator.integers(0, 2 + 3 * seed, (2, *GRID.shape)), GRID)
     shapes = shapes_over(GRID, seed)
     wanted = official(written(field, tmp_path / "plain.tif"), shapes)
-    check_official(zones(field, shapes, STATS), wanted, spread_of(field.values))
+    assert_official(zones(field, shapes, STATS), wanted, spread_of(field.values))
 
 
 # What statistics must hold. -----------------------------------------------------------------------------------------

@@ -18,9 +18,8 @@ from embedfield.evaluate import EncodedField, check_centres, load
 from embedfield.formats import cog, geozarr
 from embedfield.formats.packing import strip_rows
 from embedfield.formats.shards import shards_across
-from embedfield.order import check_choices, check_latitudes, grid_over
+from embedfield.order import check_choices, check_latitudes, ground_of
 from embedfield.precision import choose
-from embedfield.region import Region
 from embedfield.window import Window
 
 if TYPE_CHECKING:
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from embedfield.formats import Format
     from embedfield.formats.packing import Dtype
     from embedfield.grid import Bounds, Grid
+    from embedfield.region import Region
 
 # Of the build whose values these are: the one dtype that changes no bit of them.
 DTYPE: Dtype = "float32"
@@ -171,8 +171,7 @@ def virtual_field(
     says of which build its pixels have the last digits.
     """
     check_choices(format, DTYPE, "sharded", precision)
-    region = Region.read(region, layer) if isinstance(region, str | Path) else region
-    grid = grid_over(res, bounds, crs, region)
+    grid, region = ground_of(res, bounds, crs, region, layer)
     check_centres(supersample)
     check_latitudes(grid, models.asked(model, inputs, dims))
     files: dict[str, Any] = {"weights": _absolute(weights), "database": _absolute(database)}
