@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +17,7 @@ from embedfield.evaluate import EncodedField, check_centres, load
 from embedfield.formats import cog, geozarr
 from embedfield.formats.packing import strip_rows
 from embedfield.formats.shards import shards_across
+from embedfield.kept import Kept
 from embedfield.order import check_choices, check_latitudes, ground_of
 from embedfield.precision import choose
 from embedfield.window import Window
@@ -77,7 +77,7 @@ class VirtualField(EncodedField):
         super().__init__(evaluator, grid, supersample=supersample, region=region, precision_error=precision_error)
         self._unit = _unit(grid, self.dim, format)
         self._lock = RLock()
-        self._kept = OrderedDict[Window, "npt.NDArray[np.float32]"]()
+        self._kept = Kept["npt.NDArray[np.float32]"](KEPT)
         self._recipe: _Recipe | None = None
 
     @property
@@ -100,13 +100,13 @@ class VirtualField(EncodedField):
         result = np.empty((self.dim, window.height, window.width), dtype=np.float32)
         for strip in self._strips(window):
             here, there = window.common(strip)
-            result[:, *here] = self._strip(strip)[:, *there]
+            size = self.dim * strip.width * strip.height * result.itemsize
+            result[:, *here] = self._kept.get(strip, size, super().read)[:, *there]
         return result
 
     def close(self) -> None:
         """Let go of the pixels that are held."""
-        with self._lock:
-            self._kept.clear()
+        self._kept.clear()
 
     def _strips(self, window: Window) -> Iterator[Window]:
         """Yield the strips of a build that a window has a part of."""
@@ -116,16 +116,6 @@ class VirtualField(EncodedField):
             first = unit.row_off + max(0, window.row_off - unit.row_off) // rows * rows
             for row in range(first, min(unit.rows.stop, window.rows.stop), rows):
                 yield Window(unit.col_off, row, unit.width, min(rows, unit.rows.stop - row))
-
-    def _strip(self, strip: Window) -> npt.NDArray[np.float32]:
-        """Return the encoder over a strip, (dim, height, width)."""
-        with self._lock:
-            if strip not in self._kept:
-                self._kept[strip] = super().read(strip)
-            self._kept.move_to_end(strip)
-            while len(self._kept) > 1 and sum(values.nbytes for values in self._kept.values()) > KEPT:
-                self._kept.popitem(last=False)
-            return self._kept[strip]
 
     def _lattice(self, window: Window) -> npt.NDArray[np.float32]:
         with self._lock:  # an evaluator is for one thread at a time

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from itertools import product
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,9 +13,11 @@ from embedfield.formats.foreign.place import code_of, grid_along, grid_of
 from embedfield.formats.foreign.stated import check_numbers, nodata_of, rules_of, time_of
 from embedfield.formats.foreign.store import Store, beside, dimensions
 from embedfield.formats.stored import refused
+from embedfield.kept import Kept
+from embedfield.window import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     import numpy.typing as npt
@@ -168,8 +167,7 @@ class _Level:
         # A chunk is decoded whole. Those that are larger than a block are kept for the blocks beside it.
         size = self.dim * min(self.chunk[0], self.shape[0]) * min(self.chunk[1], self.shape[1]) * array.dtype.itemsize
         self.large = max(self.chunk) > field.blocksize and size <= LARGEST
-        self.kept = OrderedDict[tuple[int, int], "npt.NDArray[Any]"]()
-        self.lock = Lock()
+        self.kept = Kept["npt.NDArray[Any]"](KEPT)
 
     def read(self, rows: slice, cols: slice) -> Stored:
         """Return the numbers of a part."""
@@ -180,8 +178,7 @@ class _Level:
 
     def forget(self) -> None:
         """Let go of the chunks that are kept."""
-        with self.lock:
-            self.kept.clear()
+        self.kept.clear()
 
     def _read(self, rows: slice, cols: slice) -> npt.NDArray[Any]:
         return _picked(self.array, self.axes, self._picks(rows, cols))
@@ -192,27 +189,14 @@ class _Level:
 
     def _by_chunks(self, rows: slice, cols: slice) -> npt.NDArray[Any]:
         """Return the codes of a part, from whole chunks."""
-        codes = np.empty((self.dim, rows.stop - rows.start, cols.stop - cols.start), dtype=self.array.dtype)
-        with self.lock:
-            for row, col in product(_touched(rows, self.chunk[0]), _touched(cols, self.chunk[1])):
-                whole = self._whole(row, col)
-                into_y, from_y = _shared(rows, row, self.chunk[0])
-                into_x, from_x = _shared(cols, col, self.chunk[1])
-                codes[:, into_y, into_x] = whole[:, from_y, from_x]
+        part = Window(cols.start, rows.start, cols.stop - cols.start, rows.stop - rows.start)
+        codes = np.empty((self.dim, part.height, part.width), dtype=self.array.dtype)
+        for chunk in part.aligned(*self.chunk, self.shape).tiles(*self.chunk):
+            here, there = part.common(chunk)
+            size = self.dim * chunk.width * chunk.height * codes.itemsize
+            whole = self.kept.get(chunk, size, lambda window: self._read(window.rows, window.cols))
+            codes[:, *here] = whole[:, *there]
         return codes
-
-    def _whole(self, row: int, col: int) -> npt.NDArray[Any]:
-        """Return all codes of the chunks that begin at a row and a column, and keep them in place of the oldest."""
-        if (row, col) not in self.kept:
-            (height, width), (high, wide) = self.shape, self.chunk
-            rows, cols = slice(row, min(row + high, height)), slice(col, min(col + wide, width))
-            size = self.dim * (rows.stop - row) * (cols.stop - col) * self.array.dtype.itemsize
-            # Before the next is there: they may be large.
-            while self.kept and size + sum(codes.nbytes for codes in self.kept.values()) > KEPT:
-                self.kept.popitem(last=False)
-            self.kept[row, col] = self._read(rows, cols)
-        self.kept.move_to_end((row, col))
-        return self.kept[row, col]
 
 
 def _axes_of(axes: str, count: int) -> str:
@@ -228,14 +212,3 @@ def _picked(array: Array, axes: str, picks: Mapping[str, int | slice]) -> npt.ND
     if "b" not in left:
         found, left = found[None], f"b{left}"
     return np.ascontiguousarray(found.transpose([left.index(axis) for axis in "byx"]))
-
-
-def _touched(part: slice, size: int) -> Iterator[int]:
-    """Yield where the chunks begin that a part touches."""
-    yield from range(part.start // size * size, part.stop, size)
-
-
-def _shared(part: slice, start: int, size: int) -> tuple[slice, slice]:
-    """Return where in a part, and where in a chunk, the numbers are that both have."""
-    first, last = max(part.start, start), min(part.stop, start + size)
-    return slice(first - part.start, last - part.start), slice(first - start, last - start)
