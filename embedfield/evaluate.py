@@ -16,6 +16,7 @@ from embedfield.errors import DeviceError, GridError, PlacesError
 from embedfield.field import Field, Method
 from embedfield.grid import Grid
 from embedfield.places import checked, turned
+from embedfield.processors import given
 from embedfield.window import Window
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Evaluator:
         self._host = torch.device("cpu") if self.device.type == "mps" else self.device
         self._batch = BATCH[self.device.type]
         several = self.device.type == "cpu" and encoder.concurrent
-        self._workers = Workers(torch.get_num_threads() if several else 1)
+        self._workers = Workers((given() or torch.get_num_threads()) if several else 1)
 
     @property
     def faster(self) -> tuple[Precision, ...]:
@@ -443,6 +444,11 @@ def load(
     """
     encoder = models.load(model, weights, inputs, dims=dims, database=database, offline=offline, report=report)
     return Evaluator(encoder, device, precision)
+
+
+def gpus() -> int:
+    """Return how many NVIDIA GPUs this machine has."""
+    return torch.cuda.device_count()
 
 
 def _device(name: str) -> torch.device:

@@ -11,6 +11,7 @@ from safetensors.numpy import load, save
 
 from embedfield.errors import FormatError, PackingError
 from embedfield.field import Field
+from embedfield.processors import one_at_a_time
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +52,8 @@ class Reduction:
         """
         mean = values.mean(axis=0, dtype=np.float64)
         centred = values - mean
-        variance, axes = np.linalg.eigh(centred.T @ centred / len(values))
+        with one_at_a_time():
+            variance, axes = np.linalg.eigh(centred.T @ centred / len(values))
         # Less than the rounding of the values themselves is no variance.
         noise = len(mean) * np.finfo(np.float64).eps * (variance[-1] + mean @ mean)
         variance = np.where(variance > noise, variance, 0.0)
@@ -81,12 +83,14 @@ class Reduction:
     def reduce(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
         """Return components (N, k) of vectors (N, dim): of zero mean and unit variance in the sample."""
         scale = np.divide(1.0, self.deviation, out=np.zeros_like(self.deviation), where=self.deviation > 0)
-        reduced: npt.NDArray[np.float64] = (values - self.mean) @ self.components.T * scale
+        with one_at_a_time():
+            reduced: npt.NDArray[np.float64] = (values - self.mean) @ self.components.T * scale
         return reduced
 
     def restore(self, reduced: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
         """Return the vectors (N, dim) nearest to those that components (N, k) came from."""
-        restored: npt.NDArray[np.float64] = (reduced * self.deviation) @ self.components + self.mean
+        with one_at_a_time():
+            restored: npt.NDArray[np.float64] = (reduced * self.deviation) @ self.components + self.mean
         return restored
 
     def to_bytes(self) -> bytes:

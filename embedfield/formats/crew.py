@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Condition
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from embedfield.processors import processors
 from embedfield.window import Window
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Crew:
     def __init__(self, work: Work) -> None:
         """Gather as many threads as there are processors."""
         self.work = work
-        self._pool = ThreadPoolExecutor(os.cpu_count() or 1, "embedfield")
+        self._pool = ThreadPoolExecutor(processors(), "embedfield")
         self._changed = Condition()
         self._units = self._tasks = 0
         self._failure: BaseException | None = None

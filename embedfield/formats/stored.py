@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from abc import abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from embedfield.field import Field
 from embedfield.formats.address import Address, place_of
 from embedfield.formats.packing import DTYPES, Packing
 from embedfield.grid import TOLERANCE, Grid
+from embedfield.processors import processors
 from embedfield.reduce import Reduction
 from embedfield.window import Window
 
@@ -125,7 +125,7 @@ class StoredField(Field):
     @property
     def readers(self) -> int:
         """How many threads read it side by side: whoever waits for a network does not compute."""
-        return READERS if isinstance(self.path, str) else min(READERS, os.cpu_count() or 1)
+        return READERS if isinstance(self.path, str) else min(READERS, processors())
 
     def _parts(
         self, rows: npt.NDArray[np.int64], cols: npt.NDArray[np.int64]

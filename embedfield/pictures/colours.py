@@ -11,6 +11,7 @@ import numpy as np
 from embedfield.errors import FormatError
 from embedfield.integrity import placed
 from embedfield.places import equal_area_places
+from embedfield.processors import one_at_a_time
 from embedfield.reduce import Reduction
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ class Colours:
         reduction = Reduction.fit(directions, min(3, values.shape[1]))
         # Along an axis on which nothing differs rounding would be all that one sees.
         axes = _rounded(np.where(reduction.deviation[:, None] > 0, reduction.components, 0.0))
-        low, high = _stretch(directions @ axes.T)
+        with one_at_a_time():
+            low, high = _stretch(directions @ axes.T)
         return cls(model, axes, low, high, weights_sha256, fitted_on)
 
     @classmethod
