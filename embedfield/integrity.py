@@ -8,6 +8,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from embedfield.errors import EmbedfieldError, FormatError, OutputExistsError, StorageError
@@ -27,16 +28,22 @@ RENEWED = ("certificate.json", "certificate.png")
 
 def multihash(path: Path) -> str:
     """Return the digest of a file in the form that STAC's file extension has."""
-    return MULTIHASH_SHA256 + _sha256(path)
+    return MULTIHASH_SHA256 + sha256_of(path)
 
 
-def write_sums(folder: Path) -> None:
-    """Write the digests of all files of a field beside them."""
+def write_sums(folder: Path, known: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Write the digests of all files of a field beside them.
+
+    Args:
+        folder: Of the field.
+        known: Digests of files that need not be read, by their names; these may lie elsewhere.
+    """
     folder = absolute(folder)
-    files = _files(folder)
+    files = {_name(path, folder): path for path in _files(folder)}
+    names = sorted(files.keys() | known.keys(), key=lambda name: name.split("/"))
     with ThreadPoolExecutor() as pool:
-        digests = pool.map(_sha256, files)
-        _write_lines(folder, [f"{digest}  {_name(path, folder)}" for digest, path in zip(digests, files, strict=True)])
+        digests = pool.map(lambda name: known.get(name) or sha256_of(files[name]), names)
+        _write_lines(folder, [f"{digest}  {name}" for name, digest in zip(names, digests, strict=True)])
 
 
 def update_sums(folder: Path, names: Iterable[str]) -> None:
@@ -46,7 +53,7 @@ def update_sums(folder: Path, names: Iterable[str]) -> None:
         FormatError: If the folder has no digests, or they cannot be read.
     """
     folder = absolute(folder)
-    _write_lines(folder, _replaced(_lines(folder), {name: _sha256(folder / name) for name in names}))
+    _write_lines(folder, _replaced(_lines(folder), {name: sha256_of(folder / name) for name in names}))
 
 
 def listed(folder: Path) -> dict[str, str]:
@@ -118,7 +125,7 @@ def check_sums(folder: Path) -> list[str]:
 def _differs(path: Path, digest: str) -> str:
     """Return what is wrong with a file, in words; nothing if it has the digest."""
     try:
-        return "" if _sha256(path) == digest else "is damaged: its bytes are not those that were written"
+        return "" if sha256_of(path) == digest else "is damaged: its bytes are not those that were written"
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
 
@@ -203,7 +210,8 @@ def _all(folder: Path) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(ASIDE))
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Return the digest of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -199,17 +199,41 @@ def write_cog(work: Work, path: Path) -> Path:
     Returns:
         The path to open: `path`, or that of the VRT.
     """
-    field, dtype = work.field, work.packing.dtype
-    windows = list(field.grid.window.tiles(*tile_shape(field.grid, field.dim, dtype)))
+    tiles = tiles_of(path, work.field.grid, work.field.dim, work.packing.dtype)
+    return finish_cog(work, path, write_tiles(work, tiles))
+
+
+def tiles_of(path: Path, grid: Grid, dim: int, dtype: Dtype) -> dict[Path, Window]:
+    """Return the files that a field is written into, and which pixels each has.
+
+    Args:
+        path: As for `write_cog`.
+        grid: Of the field.
+        dim: How many bands it has.
+        dtype: Type of the stored numbers.
+    """
+    windows = list(grid.window.tiles(*tile_shape(grid, dim, dtype)))
     if len(windows) == 1:
-        _write_tiles(work, {path: windows[0]})
-        return path
+        return {path: windows[0]}
     folder = path.with_suffix(".tiles")
-    folder.mkdir(exist_ok=True)
-    tiles = {folder / f"r{window.row_off:06d}c{window.col_off:06d}.tif": window for window in windows}
-    vrt = Vrt(field, work.packing, _write_tiles(work, tiles), field.grid.window, stored(dtype).name)
-    for name, window in tiles.items():
-        vrt.add_tile(f"{folder.name}/{name.name}", window)
+    return {folder / f"r{window.row_off:06d}c{window.col_off:06d}.tif": window for window in windows}
+
+
+def finish_cog(work: Work, path: Path, saturated: int) -> Path:
+    """Write what tells of all files of a field, once these are there; return the path to open.
+
+    Args:
+        work: What is written, and how.
+        path: As for `write_cog`.
+        saturated: How many values of the field saturated.
+    """
+    field, dtype = work.field, work.packing.dtype
+    tiles = tiles_of(path, field.grid, field.dim, dtype)
+    if path in tiles:
+        return path
+    vrt = Vrt(field, work.packing, saturated, field.grid.window, stored(dtype).name)
+    for tile, window in tiles.items():
+        vrt.add_tile(f"{tile.parent.name}/{tile.name}", window)
     return placed(path.with_suffix(".vrt"), lambda part: part.write_text(vrt.text(), encoding="utf-8"))
 
 
@@ -236,8 +260,15 @@ def stored(dtype: Dtype) -> np.dtype[Any]:
     return np.dtype("float32" if dtype == "float16" else dtype)
 
 
-def _write_tiles(work: Work, tiles: Mapping[Path, Window]) -> int:
-    """Write files, those that are not there already; return how many of their values saturated."""
+def write_tiles(work: Work, tiles: Mapping[Path, Window]) -> int:
+    """Write files, those that are not there already; return how many of their values saturated.
+
+    Args:
+        work: What to write, and how; what its journal has is kept.
+        tiles: As `tiles_of` gives them, or some of these.
+    """
+    for folder in {path.parent for path in tiles}:
+        folder.mkdir(exist_ok=True)
     with Crew(work) as crew:
         under_way = [_Tile(crew, path, window) for path, window in tiles.items()]
         strips = chain.from_iterable(tile.strips() for tile in under_way)

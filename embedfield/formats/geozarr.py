@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import warnings
 from functools import cached_property
@@ -36,14 +35,19 @@ from embedfield.formats.stored import (
 )
 from embedfield.formats.vrt import Vrt
 from embedfield.integrity import placed
+from embedfield.processors import processors
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     import numpy.typing as npt
+    from zarr.abc.store import Store
 
     from embedfield.field import Field
     from embedfield.formats.address import Address
-    from embedfield.formats.journal import Work
+    from embedfield.formats.journal import Journal, Notes, Work
     from embedfield.formats.packing import Dtype, Packing
+    from embedfield.formats.pyramid import Cell
     from embedfield.grid import Grid
     from embedfield.window import Window
 
@@ -83,14 +87,22 @@ class ZarrField(StoredField):
         self._take_place(path)
         fault = "cannot be opened: it is no Zarr v3 group, or not a whole one"
         mend = "Build the field again, or enter one that others made with 'embedfield catalog add'"
-        with refused(self.path, fault, mend), answering(self._file):
-            group = zarr.open_group(store_of(self._file), mode="r", zarr_format=3)
+        with refused(self.path, fault, mend), self._answering():
+            group = zarr.open_group(self._store(), mode="r", zarr_format=3)
             attributes: dict[str, Any] = dict(group.attrs)
         if HEADER not in attributes:
             raise no_header(path)
         self._take_header(attributes[HEADER])
-        with refused(self.path, "has metadata that cannot be read"), answering(self._file):
+        with refused(self.path, "has metadata that cannot be read"), self._answering():
             self._take_group(group, attributes)
+
+    def _store(self) -> Store:
+        """Return the store of Zarr's that has the group."""
+        return store_of(self._file)
+
+    def _answering(self) -> AbstractContextManager[None]:
+        """Turn what goes wrong on the way to the store into an error of ours."""
+        return answering(self._file)
 
     def _take_group(self, group: zarr.Group, attributes: dict[str, Any]) -> None:
         """Set what the group says of itself.
@@ -120,7 +132,7 @@ class ZarrField(StoredField):
     def _coarser(self) -> dict[int, zarr.Array[Any]]:
         """The arrays of the coarser levels, by how many pixels a side one of theirs stands for; none that differ."""
         found: dict[int, zarr.Array[Any]] = {}
-        with refused(self.path, "has metadata that cannot be read"), answering(self._file):
+        with refused(self.path, "has metadata that cannot be read"), self._answering():
             for number in count(1):
                 factor, array = 2**number, self._group.get(f"{number}/embedding")
                 shape = self.dim, -(-self.grid.height // factor), -(-self.grid.width // factor)
@@ -132,7 +144,7 @@ class ZarrField(StoredField):
     def _codes(self, window: Window, overview: int | None = None) -> npt.NDArray[Any]:
         array = self._coarser[overview] if overview else self._embedding
         try:
-            with answering(self._file):
+            with self._answering():
                 return np.asarray(array[:, window.rows, window.cols])
         except FormatError:
             raise
@@ -152,14 +164,51 @@ def write_zarr(work: Work, path: Path, layout: Layout = "sharded") -> Path:
     Returns:
         `path`.
     """
-    field, packing, levels = work.field, work.packing, _levels(work.field.grid)
-    if not work.journal.done(path.name):
-        shutil.rmtree(path, ignore_errors=True)  # of a journal that was lost
-        work.journal.add(path.name)
-    _lay_out(work, path, levels, layout)
-    folders = [path / level.name / "embedding" for level in levels]
+    claim_zarr(work.journal, path)
+    lay_out(work, path, layout)
     with Crew(work) as crew:
-        saturated = Shards(crew, folders, _chunking(layout)).write()
+        saturated = _shards(crew, path, layout).write()
+    return finish_zarr(work, path, saturated, layout)
+
+
+def claim_zarr(journal: Journal | Notes, path: Path) -> None:
+    """Take note that a group is written, and remove one of a journal that was lost."""
+    if not journal.done(path.name):
+        shutil.rmtree(path, ignore_errors=True)
+        journal.add(path.name)
+
+
+def write_square(work: Work, path: Path, layout: Layout, row: int, col: int) -> None:
+    """Write a square of shards, as `Shards.write_square` does, into a group that is laid out."""
+    with Crew(work) as crew:
+        _shards(crew, path, layout).write_square(row, col)
+
+
+def write_coarser(work: Work, path: Path, layout: Layout, cell: Cell) -> None:
+    """Write a shard of a coarser level, as `Shards.write_coarser` does, into a group that is laid out."""
+    with Crew(work) as crew:
+        _shards(crew, path, layout).write_coarser(cell)
+
+
+def _shards(crew: Crew, path: Path, layout: Layout) -> Shards:
+    return Shards(crew, folders_of(path, crew.work.field.grid), chunking_of(layout))
+
+
+def folders_of(path: Path, grid: Grid) -> list[Path]:
+    """Return the folders of the arrays of all levels of a group, the finest first."""
+    return [path / level.name / "embedding" for level in _levels(grid)]
+
+
+def finish_zarr(work: Work, path: Path, saturated: int, layout: Layout = "sharded") -> Path:
+    """Write what tells of a whole group, once its shards are there; return its path.
+
+    Args:
+        work: What is written, and how.
+        path: Of the group, laid out.
+        saturated: How many values of the field saturated.
+        layout: As for `write_zarr`.
+    """
+    field, packing, levels = work.field, work.packing, _levels(work.field.grid)
     for left in path.rglob("*.partial"):  # of a process that was killed
         left.unlink()
     for level in levels:
@@ -185,20 +234,26 @@ def peak_memory(grid: Grid, dim: int, dtype: Dtype) -> int:
     shard = dim * height * width * np.dtype(dtype).itemsize
     across = min(shards_across(dim * SHARD**2 * np.dtype(dtype).itemsize), -(-grid.width // width))
     # Twice as many as are computed together; fewer of coarser levels; and what a thread compresses.
-    return 3 * STRIP + (3 * across + len(_levels(grid)) + (os.cpu_count() or 1)) * shard
+    return 3 * STRIP + (3 * across + len(_levels(grid)) + processors()) * shard
 
 
-def _chunking(layout: Layout) -> Chunking:
+def chunking_of(layout: Layout) -> Chunking:
     """Return how the arrays of a layout lie in files."""
     return Chunking(SHARD, CHUNK, sharded=True) if layout == "sharded" else Chunking(SHARD, FLAT_CHUNK, sharded=False)
 
 
-def _lay_out(work: Work, path: Path, levels: list[_Level], layout: Layout) -> None:
-    """Put all that a group has but its shards in place of what an earlier process wrote, or lost, of it."""
+def lay_out(work: Work, path: Path, layout: Layout) -> None:
+    """Put all that a group has but its shards in place of what an earlier process wrote, or lost, of it.
+
+    Args:
+        work: What is written, and how.
+        path: Of the group.
+        layout: As for `write_zarr`.
+    """
     # It is small, and no unit of the journal: made anew at every run it is right, whatever became of it.
     made = work.journal.folder / "structure"
     shutil.rmtree(made, ignore_errors=True)
-    for level in levels:
+    for level in _levels(work.field.grid):
         # As text it would be taken for an address: '#' and '?' would end it.
         group = zarr.open_group(LocalStore(made / level.name), mode="w", zarr_format=3)
         _write_coordinates(group, level, work.packing)
@@ -256,7 +311,7 @@ def _create_embedding(group: zarr.Group, level: _Level, field: Field, packing: P
     if integer:
         # Without this xarray takes nodata for a value: in Zarr v3 the fill value alone does not mask.
         attributes["_FillValue"] = int(packing.nodata)
-    chunking = _chunking(layout)
+    chunking = chunking_of(layout)
     group.create_array(
         "embedding",
         shape=(field.dim, *level.shape),

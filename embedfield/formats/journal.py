@@ -36,7 +36,7 @@ class Work:
     """What is written; the same at every run."""
     packing: Packing
     """How numbers are stored; the same at every run."""
-    journal: Journal
+    journal: Journal | Notes
     """What is done."""
     progress: Callable[[int], None]
     """Told the number of pixels done, piece by piece."""
@@ -54,6 +54,8 @@ class Entry(TypedDict, total=False):
     """Size of its files."""
     rows: int
     """How many of its rows are kept, while it is not whole."""
+    sha256: dict[str, str]
+    """Digests of its files, by their names in the field's folder, where they are known."""
 
 
 class Journal:
@@ -92,6 +94,8 @@ class Journal:
     def _take(self, entry: Entry) -> None:
         unit, kind = entry["unit"], "rows" if "rows" in entry else "bytes"
         whole: Entry = {"unit": unit, "saturated": int(entry["saturated"]), kind: int(entry[kind])}  # type: ignore[misc]
+        if "sha256" in entry:
+            whole["sha256"] = dict(entry["sha256"])
         if kind == "rows":
             self._kept.setdefault(unit, []).append(whole)
         else:
@@ -101,7 +105,7 @@ class Journal:
     def done(self, unit: str, *paths: Path) -> Entry | None:
         """Return what is known of a unit that is whole, its files as large as they were; None if it is not."""
         entry = self._done.get(unit)
-        return entry if entry and entry["bytes"] == _bytes(paths) else None
+        return entry if entry and entry["bytes"] == bytes_of(paths) else None
 
     def add(self, unit: str, *paths: Path, saturated: int = 0) -> None:
         """Enter a unit as whole.
@@ -112,16 +116,27 @@ class Journal:
             saturated: How many of its values lay outside their range.
         """
         sync(*(path for path in paths if path.exists()))
-        self._enter({"unit": unit, "saturated": saturated, "bytes": _bytes(paths)})
-        self._scratch(unit).unlink(missing_ok=True)
+        self.enter({"unit": unit, "saturated": saturated, "bytes": bytes_of(paths)})
 
-    def _enter(self, entry: Entry) -> None:
+    def enter(self, *entries: Entry) -> None:
+        """Enter units whose files are on the disk."""
+        self._enter(*entries)
+        for entry in entries:
+            self._scratch(entry["unit"]).unlink(missing_ok=True)
+
+    def _enter(self, *entries: Entry) -> None:
         with self._lock, self._path.open("ab") as file:
-            file.write(json.dumps(entry).encode() + b"\n")
+            file.write(b"".join(json.dumps(entry).encode() + b"\n" for entry in entries))
             file.flush()
             os.fsync(file.fileno())
-            self._take(entry)
+            for entry in entries:
+                self._take(entry)
             self._since = time.monotonic()
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The digests that are known of the units' files, by their names in the field's folder."""
+        return {name: digest for entry in self._done.values() for name, digest in entry.get("sha256", {}).items()}
 
     def keep(self, unit: str, codes: npt.NDArray[Any], rows: int, saturated: int) -> None:
         """Keep the first rows of a unit that is not whole, if the last time is long ago.
@@ -161,7 +176,35 @@ class Journal:
         return self.folder / f"{unit}.rows"
 
 
-def _bytes(paths: Iterable[Path]) -> int:
+class Notes:
+    """What a process did of a write that another leads, who enters it into the journal: nothing is kept here."""
+
+    def __init__(self, folder: Path) -> None:
+        """Begin without any; the folder is for what is made on the way."""
+        self.folder = folder
+        self.entries: list[Entry] = []
+        self.files: dict[str, list[Path]] = {}
+        """Those that are there of each unit."""
+
+    def done(self, unit: str, *paths: Path) -> Entry | None:  # noqa: ARG002  the journal's own asks for them
+        """Return what is known of a unit: nothing, for it is only given here what is to be done."""
+        return None
+
+    def add(self, unit: str, *paths: Path, saturated: int = 0) -> None:
+        """Note a unit that is whole."""
+        self.files[unit] = [path for path in paths if path.exists()]
+        self.entries.append({"unit": unit, "saturated": saturated, "bytes": bytes_of(paths)})
+
+    def keep(self, unit: str, codes: npt.NDArray[Any], rows: int, saturated: int) -> None:
+        """Keep nothing of a unit that is not whole."""
+
+    def restore(self, unit: str, codes: npt.NDArray[Any]) -> tuple[int, int]:  # noqa: ARG002  as the journal's own
+        """Return that nothing of a unit is kept."""
+        return 0, 0
+
+
+def bytes_of(paths: Iterable[Path]) -> int:
+    """Return the size of files together; of one that is not there none."""
     return sum(path.stat().st_size for path in paths if path.exists())
 
 

@@ -33,7 +33,48 @@ class Cell(NamedTuple):
         return Cell(self.level + 1, self.row // 2, self.col // 2)
 
 
-class Pyramid:
+class Levels:
+    """Where the squares of a raster and of its coarser levels lie."""
+
+    def __init__(self, shape: tuple[int, int], side: int) -> None:
+        """Divide a raster into squares.
+
+        Args:
+            shape: (height, width) of the raster.
+            side: Of a square, in pixels, even. The last level is one square.
+        """
+        self.side, self.shapes = side, [shape]
+        while max(self.shapes[-1]) > side:
+            height, width = self.shapes[-1]
+            self.shapes.append((-(-height // 2), -(-width // 2)))
+
+    def window(self, cell: Cell) -> Window:
+        """Return a square's pixels in its level."""
+        height, width = self.shapes[cell.level]
+        top, left = cell.row * self.side, cell.col * self.side
+        return Window(left, top, min(self.side, width - left), min(self.side, height - top))
+
+    def counts(self, level: int) -> tuple[int, int]:
+        """Return how many squares a level has from north to south and from west to east."""
+        height, width = self.shapes[level]
+        return -(-height // self.side), -(-width // self.side)
+
+    def cells(self, level: int) -> list[Cell]:
+        """Return the squares of a level, row by row."""
+        rows, cols = self.counts(level)
+        return [Cell(level, row, col) for row in range(rows) for col in range(cols)]
+
+    def below(self, cell: Cell) -> list[Cell]:
+        """Return the squares a level down that a square is made of."""
+        rows, cols = self.counts(cell.level - 1)
+        return [
+            Cell(cell.level - 1, row, col)
+            for row in range(2 * cell.row, min(2 * cell.row + 2, rows))
+            for col in range(2 * cell.col, min(2 * cell.col + 2, cols))
+        ]
+
+
+class Pyramid(Levels):
     """The squares of a raster and of its coarser levels.
 
     A square of a coarser level is made of the four below it while their codes
@@ -58,30 +99,11 @@ class Pyramid:
             store: Given each square's codes, (dim, height, width), once.
             is_wanted: Whether a square of a coarser level is to be made.
         """
-        self.crew, self.side, self.store, self.is_wanted = crew, side, store, is_wanted
-        self.shapes = [shape]
-        while max(self.shapes[-1]) > side:
-            height, width = self.shapes[-1]
-            self.shapes.append((-(-height // 2), -(-width // 2)))
+        super().__init__(shape, side)
+        self.crew, self.store, self.is_wanted = crew, store, is_wanted
         self._lock = Lock()
         self._growing: dict[Cell, npt.NDArray[Any]] = {}
         self._missing: dict[Cell, int] = {}
-
-    def window(self, cell: Cell) -> Window:
-        """Return a square's pixels in its level."""
-        height, width = self.shapes[cell.level]
-        top, left = cell.row * self.side, cell.col * self.side
-        return Window(left, top, min(self.side, width - left), min(self.side, height - top))
-
-    def counts(self, level: int) -> tuple[int, int]:
-        """Return how many squares a level has from north to south and from west to east."""
-        height, width = self.shapes[level]
-        return -(-height // self.side), -(-width // self.side)
-
-    def cells(self, level: int) -> list[Cell]:
-        """Return the squares of a level, row by row."""
-        rows, cols = self.counts(level)
-        return [Cell(level, row, col) for row in range(rows) for col in range(cols)]
 
     def add(self, cell: Cell, codes: npt.NDArray[Any]) -> None:
         """Have a square stored, and all that it completes above it."""

@@ -19,7 +19,7 @@ from zarr.storage import LocalStore
 
 from embedfield.formats.crew import Part
 from embedfield.formats.packing import strip_rows
-from embedfield.formats.pyramid import Cell, Pyramid
+from embedfield.formats.pyramid import Cell, Levels, Pyramid
 from embedfield.window import Window
 
 if TYPE_CHECKING:
@@ -141,14 +141,36 @@ class Shards:
         self.crew, self.work, self.folders, self.chunking = crew, crew.work, folders, chunking
         field = self.work.field
         self.pyramid = Pyramid(crew, field.grid.shape, chunking.side, self._store, self._is_missing)
-        shard = field.dim * chunking.side**2 * self.work.packing.itemsize
-        self.across = shards_across(shard)
+        self.across = shards_across(field.dim * chunking.side**2 * self.work.packing.itemsize)
+        self._top = len(self.pyramid.shapes) - 1
         self._codes: dict[Cell, npt.NDArray[Any]] = {}
         self._saturated = Counter[Cell]()
 
     def write(self) -> int:
         """Write what is missing; return how many values of the field saturated."""
-        for (cell, window, _), saturated in self.crew.packed(self._strips()):
+        return self._write_strips(self._strips(self._rows()))
+
+    def write_square(self, row: int, col: int) -> None:
+        """Write the shards that are computed together, a square of them, and the coarser ones that lie on these alone.
+
+        Args:
+            row: How many such squares lie north of it.
+            col: How many lie west of it.
+        """
+        self._top = inner_levels(self.pyramid, self.across)
+        self._write_strips(self._strips(self._rows_of(row, col)))
+
+    def write_coarser(self, cell: Cell) -> None:
+        """Write a shard of a coarser level by those below it, which lie in their folders unless they have no value."""
+        below = self.pyramid.below(cell)
+        self._top = cell.level
+        self.crew.begin(len(below))
+        for part in below:
+            self.crew.do(self._read_again, part)
+        self.crew.finish()
+
+    def _write_strips(self, strips: Iterator[list[Part[Cell]]]) -> int:
+        for (cell, window, _), saturated in self.crew.packed(strips):
             self._saturated[cell] += saturated
             self.work.progress(window.width * window.height)
             if window.rows.stop == self.pyramid.window(cell).rows.stop:
@@ -156,9 +178,9 @@ class Shards:
         self.crew.finish()
         return self._saturated.total()
 
-    def _strips(self) -> Iterator[list[Part[Cell]]]:
+    def _strips(self, rows: Iterator[list[Cell]]) -> Iterator[list[Part[Cell]]]:
         """Yield what is to be computed, shards side by side at a time."""
-        for cells in self._rows():
+        for cells in rows:
             found = [self._entry(cell) for cell in cells]
             missing = None in found
             again = [cell for cell in (*cells[: 0 if missing else None], *self._ending(cells)) if self._is_wanted(cell)]
@@ -196,12 +218,15 @@ class Shards:
 
     def _rows(self) -> Iterator[list[Cell]]:
         """Yield shards of the field that are computed together, ordered so that those above them are soon whole."""
+        for square in squares(self.pyramid, self.across):
+            yield from self._rows_of(*square)
+
+    def _rows_of(self, down: int, right: int) -> Iterator[list[Cell]]:
+        """Yield the rows of a square of shards."""
         rows, cols = self.pyramid.counts(0)
         side = self.across
-        squares = product(range(-(-rows // side)), range(-(-cols // side)))
-        for down, right in sorted(squares, key=lambda square: interleaved(*square)):
-            for row in range(down * side, min((down + 1) * side, rows)):
-                yield [Cell(0, row, col) for col in range(right * side, min((right + 1) * side, cols))]
+        for row in range(down * side, min((down + 1) * side, rows)):
+            yield [Cell(0, row, col) for col in range(right * side, min((right + 1) * side, cols))]
 
     def _ending(self, cells: list[Cell]) -> Iterator[Cell]:
         """Yield the shards of coarser levels of which shards side by side are the last part."""
@@ -221,8 +246,8 @@ class Shards:
         return self._entry(cell) is not None and self._is_missing(cell.above)
 
     def _is_missing(self, cell: Cell) -> bool:
-        """Return whether there is a shard, and it is not whole on the disk."""
-        return cell.level < len(self.folders) and self._entry(cell) is None
+        """Return whether there is a shard to be written, and it is not whole on the disk."""
+        return cell.level <= self._top and self._entry(cell) is None
 
     def _read_again(self, cell: Cell) -> None:
         """Read a shard of an earlier process, and go on with the one above it."""
@@ -250,17 +275,34 @@ class Shards:
             for path, data in zip(files, made, strict=True):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
-        self.work.journal.add(_unit(cell), *files, saturated=self._saturated[cell])
+        self.work.journal.add(unit_of(cell), *files, saturated=self._saturated[cell])
 
     def _entry(self, cell: Cell) -> Entry | None:
         """Return what the journal has of a shard; None if it is not whole on the disk."""
-        return self.work.journal.done(_unit(cell), *self._files(cell))
+        return self.work.journal.done(unit_of(cell), *self._files(cell))
 
     def _files(self, cell: Cell) -> list[Path]:
         names = self.chunking.names(self.pyramid.shapes[cell.level], self.pyramid.window(cell))
         return [self.folders[cell.level] / name for name in names]
 
 
-def _unit(cell: Cell) -> str:
+def unit_of(cell: Cell) -> str:
     """Return the name of a shard in the journal."""
     return "-".join(map(str, cell))
+
+
+def squares(levels: Levels, across: int) -> list[tuple[int, int]]:
+    """Return the squares of shards that are computed one after the other: how many lie north and west of each.
+
+    Args:
+        levels: Where the shards lie.
+        across: How many are computed side by side.
+    """
+    rows, cols = levels.counts(0)
+    found = product(range(-(-rows // across)), range(-(-cols // across)))
+    return sorted(found, key=lambda square: interleaved(*square))
+
+
+def inner_levels(levels: Levels, across: int) -> int:
+    """Return how many coarser levels there are whose shards each lie on one square of shards alone."""
+    return min(len(levels.shapes) - 1, across.bit_length() - 1)
