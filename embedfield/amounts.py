@@ -28,3 +28,9 @@ def rate_text(rate: float) -> str:
 def _scaled(value: float, units: Sequence[tuple[str, float]]) -> str:
     unit, size = next(((unit, size) for unit, size in reversed(units) if value >= 0.995 * size), units[0])
     return f"{value / size:,.{1 if value / size < 9.95 else 0}f} {unit}"
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, without its full stop."""
+    first, *_ = str(error).splitlines() or [type(error).__name__]
+    return first.rstrip(".")

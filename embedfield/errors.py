@@ -87,3 +87,7 @@ class OutputExistsError(EmbedfieldError, FileExistsError):
 
 class BusyError(EmbedfieldError, RuntimeError):
     """Another process is writing to the same place."""
+
+
+class ClusterError(EmbedfieldError, RuntimeError):
+    """A cluster is not there, is lost, or could not do a unit of work."""

@@ -31,13 +31,17 @@ class Progress:
         """
         self.what, self.unit = what, unit
         self.done, self.total = 0, 0
-        self._now, self._doing = now, ""
+        self._now, self._doing, self._noted = now, "", ""
         self._first: tuple[float, int] | None = None
         self._last = now()
 
     def step(self, doing: str) -> None:
         """Take note of what is done from now on, such as ``drawing the preview``."""
-        self._doing, self.total, self._first = doing, 0, None
+        self._doing, self.total, self._first, self._noted = doing, 0, None, ""
+
+    def note(self, noted: str) -> None:
+        """Take note of what else is known of the step, such as ``31 units on 2 workers``."""
+        self._noted = noted
 
     def count(self, done: int, total: int) -> None:
         """Take note of how many parts are done, of how many.
@@ -65,9 +69,9 @@ class Progress:
         return max(0.0, (self.total - self.done) / self.speed - (self._now() - self._last))
 
     @property
-    def state(self) -> tuple[str, int]:
+    def state(self) -> tuple[str, int, str]:
         """What is being done, and how much of it is done: as long as it is the same there is no news."""
-        return self._doing, self.done if self.total else 0
+        return self._doing, self.done if self.total else 0, self._noted
 
     def __str__(self) -> str:
         """Return how far it is: ``31 % of 648,000 pixels, 9,800 pixels/s, 46 s left``."""
@@ -77,6 +81,7 @@ class Progress:
         if self.speed is not None and self.left is not None and self.done < self.total:
             words += [f"{rate_text(self.speed)} {self.unit}/s"] if self.speed >= 1 else []
             words += [f"{time_text(self.left)} left"]
+        words += [self._noted] if self._noted else []
         return ", ".join(words)
 
 

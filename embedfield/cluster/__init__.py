@@ -1,0 +1,191 @@
+"""Cluster: units of work on the workers of Dask.
+
+Dask finds workers, moves tasks and notices who is lost. What is here says how
+this house uses it: a worker makes what its units need once and keeps it, works
+at one unit at a time, and the scheduler holds a few names and never an array.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import uuid
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Protocol
+
+from embedfield.amounts import first_line
+from embedfield.errors import ClusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from distributed import Client
+
+LOCAL = re.compile(r"local(?::([1-9]\d*))?")
+# Seconds in which a scheduler answers.
+ANSWER = 15.0
+
+
+class Shared[S](Protocol):
+    """Processes that each keep one thing, by which they do tasks."""
+
+    def ask[*A, R](self, task: Callable[[S, *A], R], *words: *A) -> R:
+        """Have one of them do a task, and return its answer; its error is raised here.
+
+        Args:
+            task: A function of a module.
+            words: Small, and picklable, as the answer is.
+        """
+        ...
+
+    def each[U, R](
+        self, task: Callable[[S, U], R], units: Iterable[U], note: Callable[[str], None] = ...
+    ) -> Iterator[tuple[U, R]]:
+        """Have a task done for each of many units, and yield units and answers, in any order.
+
+        Args:
+            task: A function of a module.
+            units: Small, picklable, each with a text that names it; taken one by one.
+            note: Told who is slow, again and again; nothing if none is.
+        """
+        ...
+
+
+class Alone[S]:
+    """This process, as the only one: see `Shared`."""
+
+    def __init__(self, begin: Callable[[], S]) -> None:
+        """Make what is kept at the first task."""
+        self._begin, self._state = begin, list[S]()
+
+    def ask[*A, R](self, task: Callable[[S, *A], R], *words: *A) -> R:
+        """Do a task."""
+        return task(self._kept(), *words)
+
+    def each[U, R](
+        self, task: Callable[[S, U], R], units: Iterable[U], note: Callable[[str], None] = lambda _: None
+    ) -> Iterator[tuple[U, R]]:
+        """Do a task for each unit, in their order."""
+        note("")
+        for unit in units:
+            yield unit, task(self._kept(), unit)
+
+    def _kept(self) -> S:
+        if not self._state:
+            self._state.append(self._begin())
+        return self._state[0]
+
+
+@contextmanager
+def cluster_of(
+    where: str | Client, *, gpus: int = 0, report: Callable[[str], None] = lambda _: None
+) -> Iterator[Cluster]:
+    """Hold a cluster.
+
+    Args:
+        where: ``local`` for a worker on each processor or GPU of this machine,
+            ``local:N`` for so many; the address of a scheduler
+            (``tcp://HOST:PORT``) or the file that it wrote (``….json``); or a
+            client of one, which stays open.
+        gpus: How many GPUs this machine has.
+        report: Told one line of news at a time.
+
+    Raises:
+        ClusterError: If there is none, or nobody answers.
+    """
+    with ExitStack() as held:
+        client = _client(where, gpus, held) if isinstance(where, str) else where
+        if client.asynchronous:
+            raise ClusterError("The client is asynchronous. Give one made with asynchronous=False.")
+        cluster = Cluster(client, report)
+        cluster.wait()
+        yield cluster
+
+
+def check_place(where: str) -> None:
+    """Refuse what names no cluster; nothing is started.
+
+    Raises:
+        ClusterError: If it is so.
+    """
+    if not (LOCAL.fullmatch(where) or "://" in where or where.endswith(".json")):
+        raise ClusterError(
+            f"dask={where!r} is no cluster. Give local, local:N, the address of a scheduler such as tcp://HOST:8786, "
+            "or the file that it wrote."
+        )
+
+
+def _client(where: str, gpus: int, held: ExitStack) -> Client:
+    """Return a client of a cluster by its name, both closed with all that is held."""
+    from distributed import Client
+
+    check_place(where)
+    local = LOCAL.fullmatch(where)
+    if local:
+        from embedfield.cluster.local import room, started
+
+        wanted = int(local[1]) if local[1] else gpus or room()
+        return held.enter_context(Client(held.enter_context(started(wanted, gpus))))
+    if where.endswith(".json") and not os.path.exists(where):  # noqa: PTH110  Dask takes it as a text
+        raise ClusterError(f"{where} does not exist. Give the file that 'dask scheduler --scheduler-file' wrote.")
+    named = {"scheduler_file": where} if where.endswith(".json") else {"address": where}
+    try:
+        return held.enter_context(Client(**named, timeout=ANSWER))
+    except (OSError, ValueError) as error:
+        raise ClusterError(
+            f"No Dask scheduler answers at {where}: {first_line(error)}. Look at the address, and whether 'dask "
+            "scheduler' runs there."
+        ) from error
+
+
+class Cluster:
+    """The workers of a scheduler."""
+
+    def __init__(self, client: Client, report: Callable[[str], None]) -> None:
+        """Use a client's workers, and tell what goes wrong with them."""
+        self.client, self.report = client, report
+
+    @property
+    def workers(self) -> int:
+        """How many there are now."""
+        return len(self.client.nthreads())
+
+    def wait(self) -> None:
+        """Wait until there is a worker."""
+        if not self.workers:
+            self.report(f"{self.client.scheduler.address} has no workers yet. Waiting for one.")
+            while not self.workers:
+                time.sleep(0.2)
+
+    @contextmanager
+    def share[S](self, begin: Callable[[], S]) -> Iterator[Shared[S]]:
+        """Have each worker keep one thing as long as this lasts, also those that come later.
+
+        Args:
+            begin: Makes it, once in a worker's process, when its first task comes; picklable.
+
+        Raises:
+            ClusterError: If the workers do not have this software.
+        """
+        from distributed.protocol.pickle import dumps
+
+        from embedfield.cluster.tasks import Tasks
+        from embedfield.cluster.worker import Given
+
+        key = f"embedfield-{uuid.uuid4().hex}"
+        try:
+            self.client.register_plugin(Given(key, dumps(begin)))
+        except ImportError as error:
+            raise ClusterError(
+                f"The workers of {self.client.scheduler.address} cannot work: {first_line(error)}. Install there what "
+                "is installed here, of the same versions."
+            ) from error
+        shared: Tasks[S] = Tasks(self, key)
+        try:
+            yield shared
+        finally:
+            shared.cancel()
+            if self.client.status == "running":
+                with suppress(KeyError):  # a worker that has just come has nothing yet
+                    self.client.unregister_worker_plugin(key)

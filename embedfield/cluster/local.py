@@ -1,0 +1,71 @@
+"""Local: workers on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import dask
+import psutil
+from distributed import Nanny, Scheduler, SpecCluster
+
+from embedfield.cluster.worker import PROCESSORS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Bytes of memory for each worker, with a margin: torch, an encoder, a unit.
+WORKER_BYTES = 3 * 2**30
+CONFIG = {
+    # A unit whose worker is lost comes back to us, who count.
+    "distributed.scheduler.allowed-failures": 0,
+    # A worker has the unit that it works at and no other: who is lost costs one.
+    "distributed.scheduler.worker-saturation": 1.0,
+}
+
+
+def room() -> int:
+    """Return how many workers this machine has processors and memory for."""
+    return max(1, min(os.cpu_count() or 1, psutil.virtual_memory().total // WORKER_BYTES))
+
+
+@contextmanager
+def started(workers: int, gpus: int) -> Iterator[SpecCluster]:
+    """Start a scheduler and workers of one thread each; on a machine with GPUs each sees its own first.
+
+    Args:
+        workers: How many.
+        gpus: How many GPUs there are.
+    """
+    specs = {number: {"cls": Nanny, "options": _options(number, gpus)} for number in range(workers)}
+    # Where its pages would be: at any free port, for several clusters may be on a machine.
+    pages = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
+    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, **pages}}
+    with (
+        dask.config.set(CONFIG),
+        SpecCluster(workers=specs, scheduler=scheduler, silence_logs=logging.CRITICAL) as cluster,
+    ):
+        yield cluster
+
+
+def _options(number: int, gpus: int) -> dict[str, Any]:
+    """Return how one of the workers is started."""
+    return {
+        # As Dask sees it, for it is given one unit at a time.
+        "nthreads": 1,
+        # No limit: what a unit needs is bounded, and a worker that is stopped at a limit does not say why.
+        "memory_limit": 0,
+        "dashboard": False,
+        "silence_logs": logging.CRITICAL,
+        "preload": ["embedfield.cluster.quiet"],
+        "env": _own_gpu(number, gpus) if gpus else {},
+    }
+
+
+def _own_gpu(number: int, gpus: int) -> dict[str, str]:
+    """Return the environment of a worker with a GPU: which it sees first, and its share of the processors."""
+    order = [str((number + other) % gpus) for other in range(gpus)]
+    share = max(1, (os.cpu_count() or 1) // gpus)
+    return {"CUDA_VISIBLE_DEVICES": ",".join(order), PROCESSORS: str(share)}

@@ -1,0 +1,213 @@
+"""Tasks: units of work on their way to the workers, and back."""
+
+from __future__ import annotations
+
+import queue
+import statistics
+import time
+from dataclasses import dataclass, field
+from itertools import count, islice
+from typing import TYPE_CHECKING, Any
+
+from distributed import KilledWorker
+
+from embedfield.amounts import first_line, time_text
+from embedfield.cluster.worker import WHERE, done
+from embedfield.errors import ClusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from distributed import Future
+
+    from embedfield.cluster import Cluster
+    from embedfield.cluster.worker import Answer
+
+# How often a unit may fail.
+TRIES = 3
+# Seconds after which it is looked who is slow, and that one takes at least who is.
+LOOK = 5.0
+SLOW = 10.0
+# How many times as long as others a slow unit takes.
+TIMES = 3
+# Units that are submitted at a time at least: a cluster that grows with its work must see some.
+LEAST = 8
+# Tasks after which the scheduler is tidied.
+TIDY = 2000
+
+
+@dataclass
+class _Try[U]:
+    """A unit under way."""
+
+    unit: U
+    failures: int = 0
+    """How often it failed before."""
+    seen: dict[str, float] = field(default_factory=dict)
+    """Since when it is at a worker, by the worker's address."""
+
+
+class Tasks[S]:
+    """Workers that keep one thing: see `Shared`."""
+
+    def __init__(self, cluster: Cluster, key: str) -> None:
+        """Use the workers of a cluster, which were given what they need under a name."""
+        self.cluster, self.client, self.key = cluster, cluster.client, key
+        self._numbers = count()
+        self._running = dict[Any, _Try[Any]]()
+        self._ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        # Of the last units, what they took.
+        self._seconds = list[float]()
+
+    def ask[*A, R](self, task: Callable[[S, *A], R], *words: *A) -> R:
+        """Have one worker do a task."""
+        asked: _Try[str] = _Try(task.__name__.strip("_").replace("_", " "))
+        while True:
+            self._submit(asked, task, *words)
+            future = self._next()
+            while future is None:
+                future = self._next()
+            del self._running[future]
+            try:
+                answer: R = future.result().value
+            except KilledWorker as error:
+                self._count(asked, error)
+            else:
+                return answer
+
+    def each[U, R](
+        self, task: Callable[[S, U], R], units: Iterable[U], note: Callable[[str], None] = lambda _: None
+    ) -> Iterator[tuple[U, R]]:
+        """Have a task done for each of many units."""
+        source = iter(units)
+        while True:
+            for unit in islice(source, max(0, self._most() - len(self._running))):
+                self._submit(_Try(unit), task, unit)
+            if not self._running:
+                return
+            future = self._next()
+            if future is None:
+                note(self._slow())
+                continue
+            tried = self._running.pop(future)
+            if future.status == "finished":
+                answer: Answer = future.result()
+                self._seconds = [*self._seconds[-99:], answer.seconds]
+                yield tried.unit, answer.value
+            else:
+                self._count(tried, self._error(future))
+                self._submit(tried, task, tried.unit)
+
+    def cancel(self) -> None:
+        """Give up what is under way."""
+        if self._running and self.client.status == "running":
+            self.client.cancel(list(self._running), force=True)
+        self._running.clear()
+
+    def _most(self) -> int:
+        """Return how many units are submitted at a time: enough for all workers, however many there are in all."""
+        threads: dict[str, int] = self.client.nthreads()
+        return max(LEAST, 2 * sum(threads.values()) + 2)
+
+    def _submit(self, tried: _Try[Any], task: Callable[..., Any], *words: Any) -> None:
+        number = next(self._numbers)
+        if number and not number % TIDY:
+            self._tidy()
+        key = self.key, number
+        # Tried again by us, who tell of it.
+        future = self.client.submit(done, self.key, task, words, key=key, pure=False, retries=0)
+        tried.seen.clear()
+        self._running[future] = tried
+        future.add_done_callback(self._ended.put)
+
+    def _tidy(self) -> None:
+        """Have the scheduler forget the names of tasks that are done, which it keeps, and of what kind each was."""
+
+        def tidy(dask_scheduler: Any = None) -> None:
+            # Within, for it is sent as it is written here: a scheduler need not have this software.
+            from dask.utils import key_split
+
+            key_split.cache_clear()
+            for span in dask_scheduler.extensions["spans"].spans.values():
+                if span._metadata is not None:  # noqa: SLF001  it has no other name
+                    span._metadata["collections"].clear()  # noqa: SLF001  the same
+
+        self.client.run_on_scheduler(tidy)
+
+    def _next(self) -> Future | None:
+        """Return a task that ended; None if none did for a while.
+
+        Raises:
+            ClusterError: If the scheduler is lost.
+        """
+        try:
+            future: Future = self._ended.get(timeout=LOOK)
+        except queue.Empty:
+            self._check_there()
+            return None
+        if future.status == "lost" and self.client.status == "running":
+            future.add_done_callback(self._ended.put)  # its answer went with its worker: Dask has it made again
+            return None
+        if future.status in {"cancelled", "lost"}:
+            self._check_there(lost=True)
+        return future if future in self._running else None
+
+    def _check_there(self, *, lost: bool = False) -> None:
+        """Refuse to go on without a scheduler.
+
+        Raises:
+            ClusterError: If there is none.
+        """
+        if lost or self.client.status != "running":
+            raise ClusterError(
+                "The cluster is lost: its scheduler does not answer any more. Give the same command again; what a "
+                "build has finished is kept."
+            )
+
+    def _error(self, future: Future) -> BaseException:
+        error: BaseException = future.exception()
+        return error
+
+    def _count(self, tried: _Try[Any], error: BaseException) -> None:
+        """Count a failure, and tell it.
+
+        Raises:
+            ClusterError: If there were too many.
+        """
+        # Dask tells of lost workers once it has counted to its own number.
+        tried.failures += 1 + (getattr(error, "allowed_failures", None) or 0)
+        said = f"{tried.unit} failed {_where(error)}: {_reason(error)}"
+        if tried.failures >= TRIES:
+            raise ClusterError(
+                f"{said}. It failed {tried.failures} times. Mend that, and give the same command again; what a build "
+                "has finished is kept."
+            ) from error
+        self.cluster.report(f"{said}. It is tried again ({tried.failures + 1} of {TRIES}).")
+
+    def _slow(self) -> str:
+        """Return in words which units take much longer than others, and where; nothing if none does."""
+        now, limit = time.monotonic(), max(SLOW, TIMES * statistics.median(self._seconds or [0.0]))
+        there = {key: worker for worker, keys in self.client.processing().items() for key in keys}
+        slow = list[str]()
+        for future, tried in self._running.items():
+            worker = there.get(future.key)
+            if worker is None:
+                continue
+            since = tried.seen.setdefault(worker, now)
+            if now - since > limit and self._seconds:
+                slow.append(f"{tried.unit} on {worker} for {time_text(now - since)}")
+        more = f" and {len(slow) - 3} more" if len(slow) > 3 else ""
+        return f"slow: {', '.join(slow[:3])}{more}" if slow else ""
+
+
+def _where(error: BaseException) -> str:
+    """Return on which worker an error happened."""
+    noted = [note for note in getattr(error, "__notes__", []) if note.startswith(WHERE)]
+    lost = getattr(error, "last_worker", None)
+    return noted[0] if noted else f"{WHERE}{lost.address}" if lost else "on the cluster"
+
+
+def _reason(error: BaseException) -> str:
+    if hasattr(error, "last_worker"):
+        return "the worker was lost"
+    return f"{type(error).__name__}: {first_line(error)}"
