@@ -28,8 +28,12 @@ SCHEMES = (*WEB, *BUCKETS)
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 # What an address of the web may have in it as it is; '%' where something is written in another way already.
 PLAIN = "/%:@!$&'()*+,;=~-._"
+# In what servers say of a bucket that is not there.
+NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
 # In what obstore says where it was given no credentials: a machine in a cloud asks there for its own.
 NOT_GIVEN = ("169.254.169.254", "metadata.google.internal", "Account must be specified")
+# In what it says of a bucket whose names may not be listed: that is no kind of error of its own.
+MAY_NOT = ("403 Forbidden", "401 Unauthorized")
 RETRIES: Any = {"max_retries": 3, "backoff": {"init_backoff": timedelta(seconds=0.2)}}
 
 
@@ -68,9 +72,22 @@ class Address:
             raise FormatError(f"{text} names no file or folder. Give the whole address of a field.")
         return cls(scheme, host, path, query)
 
+    @classmethod
+    def of_folder(cls, text: str) -> Self:
+        """Return the address of a folder, which may be all of a bucket or a server.
+
+        Raises:
+            FormatError: If it is none of a network that is known here.
+        """
+        scheme, _, rest = text.partition("://")
+        host, _, path = rest.partition("/")
+        if path.strip("/") or not host:
+            return cls.of(text)
+        return replace(cls.of(f"{scheme}://{host}/any"), path="")
+
     def __str__(self) -> str:
         """Return the address as text."""
-        return f"{self.scheme}://{self.host}/{self.path}{self._tail}"
+        return f"{self.scheme}://{self.host}/{self.path}".rstrip("/") + self._tail
 
     @property
     def _tail(self) -> str:
@@ -103,7 +120,7 @@ class Address:
 
     def inside(self, name: str) -> Address:
         """Return the address of a file in the folder that this is the address of."""
-        return replace(self, path=f"{self.path}/{quote(name) if self.scheme in WEB else name}")
+        return replace(self, path=f"{self.path}/{quote(name) if self.scheme in WEB else name}".lstrip("/"))
 
     def beside(self, href: str) -> Address:
         """Return the address that a document at this one names: relative to itself, or whole.
@@ -170,21 +187,32 @@ class Address:
         Raises:
             FormatError: If something does.
         """
-        from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+        from obstore.exceptions import BaseError
 
         try:
             yield
         except FileNotFoundError as error:
+            self.check_bucket(error)
             raise FormatError(
                 f"{self} does not exist. Give the address of a .tif, .vrt, .zarr or STAC item, or of a field's folder."
             ) from error
-        except (PermissionDeniedError, UnauthenticatedError) as error:
-            raise self._closed() from error
         except BaseError as error:
-            if any(words in str(error) for words in NOT_GIVEN):
+            self.check_bucket(error)
+            if says_denied(error):
                 raise self._closed() from error
             raise FormatError(
-                f"{self} cannot be reached: {_reason(error)}. Look at the address and the network."
+                f"{self} cannot be reached: {reason_of(error)}. Look at the address and the network."
+            ) from error
+
+    def check_bucket(self, error: Exception) -> None:
+        """Refuse an address whose bucket is not there, as an error of obstore's says.
+
+        Raises:
+            FormatError: If it is so.
+        """
+        if says_no_bucket(error):
+            raise FormatError(
+                f"{self} cannot be reached: there is no bucket '{self.host}'. Make it, or look at its name."
             ) from error
 
     def _closed(self) -> FormatError:
@@ -194,7 +222,20 @@ class Address:
         )
 
 
-def _reason(error: Exception) -> str:
+def says_no_bucket(error: Exception) -> bool:
+    """Return whether an error of obstore's says that there is no such bucket."""
+    return any(words in str(error) for words in NO_BUCKET)
+
+
+def says_denied(error: Exception) -> bool:
+    """Return whether an error of obstore's says that permission is denied, or that it was given no credentials."""
+    from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
+
+    closed = isinstance(error, PermissionDeniedError | UnauthenticatedError)
+    return closed or any(words in str(error) for words in (*NOT_GIVEN, *MAY_NOT))
+
+
+def reason_of(error: Exception) -> str:
     """Return the end of the first line of an error of obstore's, which is what happened, after what was tried."""
     first, *_ = str(error).splitlines() or [""]
     return first.rpartition(" - ")[2].removeprefix("HTTP error: ").strip(" :.") or "no answer"
