@@ -14,11 +14,16 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embedfield.catalog.documents import CATALOG, COLLECTION, check_within, linked, read_document
+from embedfield.catalog.change import changed
+from embedfield.catalog.documents import CATALOG, COLLECTION, ITEMS, check_within, linked, read_document
 from embedfield.catalog.entry import Entry, Fault, noting, read_item
 from embedfield.catalog.home import add_to_catalog, check_catalog, is_entered, refresh
+from embedfield.catalog.mirror import is_raster, mirrored_catalog
 from embedfield.catalog.shelves import has_raster, leave, locked, open_catalog
 from embedfield.errors import EmbedfieldWarning, FormatError, GridError
+from embedfield.formats import open_field, raster_in
+from embedfield.formats.address import Address
+from embedfield.formats.bucket import Bucket, NetworkFolder
 from embedfield.integrity import absolute
 
 if TYPE_CHECKING:
@@ -29,15 +34,29 @@ if TYPE_CHECKING:
 
 __all__ = ["Catalog", "Entry", "Fault", "add_to_catalog", "check_catalog", "is_entered", "refresh"]
 # A path has one slash where an address has two.
-ADDRESS = re.compile(r"[A-Za-z][\w+.-]+:/")
+ADDRESS = re.compile(r"([A-Za-z][\w+.-]+):/+")
 
 
 class Catalog:
-    """The catalogue in a folder; there need not be one yet."""
+    """The catalogue in a folder, here or on a network; there need not be one yet."""
 
-    def __init__(self, root: str | Path = "catalog") -> None:
-        """Take the folder."""
-        self.root = Path(root)
+    root: Path | Address
+    """The folder."""
+
+    def __init__(self, root: str | Path | Address = "catalog") -> None:
+        """Take the folder.
+
+        Args:
+            root: A folder of this disk or of a bucket (``s3://``, ``gs://``, ``az://``). One on the web
+                (``https://``, ``http://``) can be read.
+
+        Raises:
+            FormatError: If it is an address that cannot be opened.
+        """
+        found = ADDRESS.match(str(root))
+        if found and not isinstance(root, Address):
+            root = Address.of_folder(f"{found[1]}://{str(root)[found.end() :]}")
+        self.root = root if isinstance(root, Address) else Path(root)
 
     def entries(
         self,
@@ -78,16 +97,12 @@ class Catalog:
         Raises:
             FormatError: If there is no catalogue, or something else has its name.
         """
-        self.check_there()
-        entries, faults = list[Entry](), list[Fault]()
-        for path in linked(self.root / CATALOG, open_catalog(self.root), "child"):
-            with noting(self.root, path, faults):
-                check_within(self.root, path)
-                for item in linked(path, read_document(path), "item"):
-                    with noting(self.root, item, faults):
-                        check_within(self.root, item)
-                        entries.append(read_item(item)[1])
-        return sorted(entries, key=lambda entry: (entry.model, entry.id)), faults
+        if isinstance(self.root, Path):
+            self.check_there()
+            return _survey(self.root)
+        with mirrored_catalog(NetworkFolder(self.root)) as mirror:
+            entries, faults = _survey(mirror.folder)
+            return [mirror.entry(entry) for entry in entries], faults
 
     def check_there(self) -> None:
         """Refuse a folder without a catalogue.
@@ -95,11 +110,9 @@ class Catalog:
         Raises:
             FormatError: If it is so.
         """
-        if ADDRESS.match(str(self.root)):
-            raise FormatError(
-                f"{self.root} is an address, and the catalogue of a folder was asked for. Open a field there by its "
-                "own address, or register it with 'embedfield catalog add'."
-            )
+        if isinstance(self.root, Address):
+            with mirrored_catalog(NetworkFolder(self.root)):
+                return
         if not (self.root / CATALOG).is_file():
             raise FormatError(
                 f"{self.root} holds no catalogue: it has no {CATALOG}. Make a field with 'embedfield build --out "
@@ -121,7 +134,34 @@ class Catalog:
         """
         from embedfield.catalog.rebuild import rebuild
 
-        return rebuild(self.root)
+        if isinstance(self.root, Path):
+            return rebuild(self.root)
+        return changed(
+            Bucket(self.root),
+            lambda mirror: rebuild(mirror.folder, lambda folder: open_field(str(mirror.place(raster_in(folder))))),
+            None,
+        )
+
+    def validate(self, *, checksums: bool = True, progress: Callable[[int, int], None] | None = None) -> list[Fault]:
+        """Return what is wrong in the catalogue; nothing if it is whole.
+
+        Args:
+            checksums: False to leave out what reads every byte; of a catalogue
+                in a bucket all of them come over the network.
+            progress: Told (bytes read, bytes in all) as files are read.
+
+        Raises:
+            FormatError: If there is no catalogue.
+        """
+        from embedfield.catalog.validation import check_catalog_files
+
+        if isinstance(self.root, Path):
+            self.check_there()
+            return check_catalog_files(self.root, checksums=checksums, progress=progress)
+        with mirrored_catalog(NetworkFolder(self.root)) as mirror:
+            mirror.look_into()
+            mirror.fetch([ITEMS])
+            return check_catalog_files(mirror.folder, checksums=checksums, progress=progress, mirror=mirror)
 
     def add(
         self,
@@ -132,7 +172,7 @@ class Catalog:
         field_id: str | None = None,
         draw: Callable[[StoredField, Path], object] | None = None,
         **options: Any,
-    ) -> Path:
+    ) -> Path | Address:
         """Register a field that lies elsewhere, or enter one that lies in the catalogue's folder.
 
         The field stays where it is and as it is: the catalogue gets an item
@@ -159,9 +199,10 @@ class Catalog:
         """
         from embedfield.catalog.register import register
 
-        return register(self.root, href, kind=kind, name=name, field_id=field_id, draw=draw, **options)
+        root = self.root if isinstance(self.root, Path) else Bucket(self.root)
+        return register(root, href, kind=kind, name=name, field_id=field_id, draw=draw, **options)
 
-    def remove(self, field_id: str, *, delete: bool = False) -> Path:
+    def remove(self, field_id: str, *, delete: bool = False) -> Path | Address:
         """Take a field out of the catalogue.
 
         Its item goes, and what the catalogue says of it. The raster of a
@@ -177,20 +218,17 @@ class Catalog:
         Raises:
             FormatError: If the catalogue has no such field, or several.
         """
-        self.check_there()
-        with locked(self.root):
-            folder = self.find(field_id)
-            path = folder / f"{folder.name}.json"
-            leave(self.root, path)
-            if delete or self.is_registered(folder):
-                _remove_folder(folder)
-            path.unlink(missing_ok=True)
-            for empty in (folder, folder.parent):
-                if empty.is_dir() and not any(empty.iterdir()):
-                    empty.rmdir()
-        return folder
+        if isinstance(self.root, Path):
+            self.check_there()
+            return _remove(self.root, field_id, delete=delete)
+        name = "/".join(str(self.find(field_id)).split("/")[-2:])
+        return changed(
+            Bucket(self.root),
+            lambda mirror: mirror.place(_remove(mirror.folder, name, delete=delete)),
+            [name],
+        )
 
-    def find(self, field_id: str) -> Path:
+    def find(self, field_id: str) -> Path | Address:
         """Return the folder of a field by its id, whether its item can be read or not.
 
         Args:
@@ -199,29 +237,69 @@ class Catalog:
         Raises:
             FormatError: If the catalogue has no such field, or several.
         """
-        names = {folder: f"{folder.parent.name}/{folder.name}" for folder in self._folders()}
-        found = [folder for folder, name in names.items() if field_id in {folder.name, name}]
-        if not found:
-            raise FormatError(
-                f"{self.root} has no field '{field_id}'. 'embedfield catalog list --catalog {self.root}' has their ids."
-            )
-        if len(found) > 1:
-            several = " or ".join(names[folder] for folder in found)
-            raise FormatError(f"{self.root} has several fields '{field_id}'. Say which: {several}.")
-        return found[0]
+        if isinstance(self.root, Path):
+            return _find(self.root, field_id)
+        with mirrored_catalog(NetworkFolder(self.root)) as mirror:
+            return mirror.place(_find(mirror.folder, field_id))
 
-    def is_registered(self, folder: Path) -> bool:
+    def is_registered(self, folder: Path | Address) -> bool:
         """Return whether a field's raster lies elsewhere, and the folder of its item holds none."""
-        return not has_raster(folder)
+        if isinstance(folder, Path):
+            return not has_raster(folder)
+        objects, folders = Bucket(folder).look()
+        return not any(is_raster(name) for name in (*objects, *folders))
 
-    def _folders(self) -> list[Path]:
-        """Return the folders that an item is in, or that a collection says one is in."""
-        root = absolute(self.root)
-        found = {path.parent for path in root.glob("[!.]*/[!.]*/*.json") if path.stem == path.parent.name}
-        for path in root.glob(f"[!.]*/{COLLECTION}"):
-            with noting(root, path, []):
-                found |= {item.parent for item in linked(path, read_document(path), "item")}
-        return sorted(folder for folder in found if folder.parent.parent == root)
+
+def _survey(root: Path) -> tuple[list[Entry], list[Fault]]:
+    """Return the fields that the catalogue of a folder leads to, and what on the way to others cannot be read."""
+    entries, faults = list[Entry](), list[Fault]()
+    for path in linked(root / CATALOG, open_catalog(root), "child"):
+        with noting(root, path, faults):
+            check_within(root, path)
+            for item in linked(path, read_document(path), "item"):
+                with noting(root, item, faults):
+                    check_within(root, item)
+                    entries.append(read_item(item)[1])
+    return sorted(entries, key=lambda entry: (entry.model, entry.id)), faults
+
+
+def _remove(root: Path, field_id: str, *, delete: bool) -> Path:
+    """Take a field out of the catalogue of a folder, and return its own; see `Catalog.remove`."""
+    with locked(root):
+        folder = _find(root, field_id)
+        path = folder / f"{folder.name}.json"
+        leave(root, path)
+        if delete or not has_raster(folder):
+            _remove_folder(folder)
+        path.unlink(missing_ok=True)
+        for empty in (folder, folder.parent):
+            if empty.is_dir() and not any(empty.iterdir()):
+                empty.rmdir()
+    return folder
+
+
+def _find(root: Path, field_id: str) -> Path:
+    """Return the folder of a field in the catalogue of a folder; see `Catalog.find`."""
+    names = {folder: f"{folder.parent.name}/{folder.name}" for folder in _folders(root)}
+    found = [folder for folder, name in names.items() if field_id in {folder.name, name}]
+    if not found:
+        raise FormatError(
+            f"{root} has no field '{field_id}'. 'embedfield catalog list --catalog {root}' has their ids."
+        )
+    if len(found) > 1:
+        several = " or ".join(names[folder] for folder in found)
+        raise FormatError(f"{root} has several fields '{field_id}'. Say which: {several}.")
+    return found[0]
+
+
+def _folders(root: Path) -> list[Path]:
+    """Return the folders that an item is in, or that a collection says one is in."""
+    root = absolute(root)
+    found = {path.parent for path in root.glob("[!.]*/[!.]*/*.json") if path.stem == path.parent.name}
+    for path in root.glob(f"[!.]*/{COLLECTION}"):
+        with noting(root, path, []):
+            found |= {item.parent for item in linked(path, read_document(path), "item")}
+    return sorted(folder for folder in found if folder.parent.parent == root)
 
 
 def _check_asked(bounds: Bounds | None, res: tuple[float, float] | None) -> None:

@@ -60,8 +60,8 @@ class Entry:
     """Of the item, which is the name of its folder."""
     model: str
     """Its collection."""
-    path: Path
-    """The item's file."""
+    path: Path | str
+    """The item's file; a text where it is the address of one on a network."""
     href: str
     """Where the raster is: a path, or an address."""
     bounds: Bounds

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from embedfield.catalog.entry import Entry
+    from embedfield.catalog.mirror import Mirror
     from embedfield.formats.stored import StoredField
 
 AGAIN = "Build the field again with --overwrite"
@@ -36,6 +37,8 @@ class FieldCheck(NamedTuple):
     """What it holds."""
     entry: Entry
     """What it says."""
+    mirror: Mirror | None = None
+    """Of a catalogue on a network: what the files here stand for."""
 
     @property
     def at_home(self) -> bool:
@@ -56,7 +59,7 @@ class FieldCheck(NamedTuple):
     def sums(self) -> list[str]:
         """Return what is wrong with the bytes of a field at home."""
         try:
-            return check_sums(self.path.parent)
+            return list((self.mirror.wrong_sums if self.mirror else check_sums)(self.path.parent))
         except (FormatError, OSError) as error:
             return [one_line(error)]
 
@@ -101,9 +104,13 @@ class FieldCheck(NamedTuple):
             return f"has {size(path):,} bytes and not {asset['file:size']!r}: {AGAIN}"
         told = asset.get("file:checksum")
         # A raster at home has a list of digests, whose check may be left out.
-        if told is None or self.at_home or path.is_dir() or multihash(path) == told:
+        if told is None or self.at_home or path.is_dir() or self._stands_in(path) or multihash(path) == told:
             return ""
         return "is damaged: its bytes are not those that were registered"
+
+    def _stands_in(self, path: Path) -> bool:
+        """Return whether a file has only the size of the one that is meant."""
+        return self.mirror is not None and self.mirror.stands_in(path)
 
     def _header(self) -> Iterator[str]:
         """Yield what the raster's own header and its item do not agree on."""
@@ -111,7 +118,7 @@ class FieldCheck(NamedTuple):
         if raster is None or not os.path.exists(raster):  # noqa: PTH110  the check of files has named it
             return
         try:
-            with open_field(self.path) as field:
+            with open_field(str(self.mirror.place(self.path)) if self.mirror else self.path) as field:
                 for what in self._disagreed(field):
                     yield f"it and the raster do not agree on {what}: {AGAIN}"
         except (EmbedfieldError, OSError, *BROKEN) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from embedfield.card import Card
@@ -37,7 +38,10 @@ from embedfield.integrity import absolute
 from embedfield.stac import item_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from embedfield.formats.stored import StoredField
 
 
 @dataclass
@@ -48,11 +52,12 @@ class _Shelf:
     hrefs: list[str] = field(default_factory=list)
 
 
-def rebuild(root: Path) -> list[Fault]:
+def rebuild(root: Path, opened: Callable[[Path], StoredField] = open_field) -> list[Fault]:
     """Make collections, catalogue and table anew; see `Catalog.rebuild`.
 
     Args:
         root: Folder of the catalogue.
+        opened: Opens the field of a folder; of a mirror, where its rasters really lie.
 
     Raises:
         FormatError: If there is no such folder.
@@ -62,7 +67,7 @@ def rebuild(root: Path) -> list[Fault]:
     faults, shelves, root = list[Fault](), dict[str, _Shelf](), absolute(root)
     with locked(root):
         for folder in sorted(path for path in root.glob("[!.]*/[!.]*") if path.is_dir()):
-            _renew(root, folder, shelves, faults)
+            _renew(root, folder, shelves, faults, opened)
         for name, shelf in shelves.items():
             old = _stated(root, root / name / COLLECTION, "Collection", faults)
             write_collection(root, name, shelf.card, additions(old) if shelf.card else old, shelf.hrefs)
@@ -75,7 +80,13 @@ def rebuild(root: Path) -> list[Fault]:
     return faults
 
 
-def _renew(root: Path, folder: Path, shelves: dict[str, _Shelf], faults: list[Fault]) -> None:
+def _renew(
+    root: Path,
+    folder: Path,
+    shelves: dict[str, _Shelf],
+    faults: list[Fault],
+    opened: Callable[[Path], StoredField],
+) -> None:
     """Put a folder that holds a field, or the item of a registered one, on the shelf of its model."""
     path, card = folder / f"{folder.name}.json", None
     with noting(root, path, faults):
@@ -84,7 +95,7 @@ def _renew(root: Path, folder: Path, shelves: dict[str, _Shelf], faults: list[Fa
         item = _document(path, "Feature")
         check_version(item)
         own = has_raster(folder) and not _has_layout(item)
-        card = _renew_own(folder, path, item) if own else _registered_card(path)
+        card = _renew_own(folder, path, item, opened) if own else _registered_card(path)
     # An item stays even if this embedfield, or now, it or its field cannot be read.
     if _stands(path):
         shelf = shelves.setdefault(folder.parent.name, _Shelf())
@@ -113,23 +124,24 @@ def _registered_card(path: Path) -> Card | None:
         return None
 
 
-def _renew_own(folder: Path, path: Path, item: dict[str, Any]) -> Card:
+def _renew_own(folder: Path, path: Path, item: dict[str, Any], opened: Callable[[Path], StoredField]) -> Card:
     """Write the item of a field in its folder anew, and return the field's card.
 
     Raises:
         FormatError: If there is no such field.
     """
-    with open_field(folder) as found:
+    with opened(folder) as found:
         if found.card.name != folder.parent.name:
             raise FormatError(
                 f"its field is of {found.card.name}, and lies among those of {folder.parent.name}. Move its folder to "
                 f"{found.card.name}/{folder.name}"
             )
+        raster = folder / PurePath(found.path).name
         try:
-            receipt = Receipt.of(item, found)
+            receipt = Receipt.of(item, raster)
         except BROKEN:  # there is no item, or it is damaged: the field is all that is known
-            receipt = Receipt({}, datetime.fromtimestamp(found.disk_path.stat().st_mtime, UTC), {})
-        write_item(path, item_of(found, *receipt), found.card.name)
+            receipt = Receipt({}, datetime.fromtimestamp(raster.stat().st_mtime, UTC), {})
+        write_item(path, item_of(found, *receipt, folder=folder, href=f"./{raster.name}"), found.card.name)
         return found.card
 
 

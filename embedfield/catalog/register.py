@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import shutil
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
+from embedfield.catalog.change import changed
 from embedfield.catalog.documents import COLLECTION, linked, relative_href
 from embedfield.catalog.shelves import enter, locked, open_catalog, open_collection
 from embedfield.errors import FormatError, OutputExistsError
@@ -19,6 +20,7 @@ from embedfield.stac import item_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from embedfield.formats.bucket import Bucket
     from embedfield.formats.stored import StoredField
 
 # Files by which a folder is known for a Zarr.
@@ -26,7 +28,7 @@ ZARR = {"zarr.json", ".zgroup", ".zarray"}
 
 
 def register(
-    root: Path,
+    root: Path | Bucket,
     href: str | Path,
     *,
     kind: str | None = None,
@@ -34,11 +36,11 @@ def register(
     field_id: str | None = None,
     draw: Callable[[StoredField, Path], object] | None = None,
     **options: Any,
-) -> Path:
+) -> Path | Address:
     """Enter a field into a catalogue, where it lies; see `Catalog.add`.
 
     Args:
-        root: Folder of the catalogue; made if it is not there.
+        root: Folder of the catalogue, here or in a bucket; made if it is not there.
         href: As for `Catalog.add`.
         kind: As for `Catalog.add`.
         name: As for `Catalog.add`.
@@ -50,20 +52,49 @@ def register(
         FormatError: If it is no field, or how to read it is not clear.
         OutputExistsError: If another field has that id.
     """
-    root = absolute(root)
     with _opened(href, kind, {"name": name, **options}) as field:
-        folder = _folder(root, field, field_id)
-        path = folder / f"{folder.name}.json"
-        _check_free(root, path)
-        with _made(folder):
-            at_home = _is_home(field, folder)
-            if draw and not at_home:
-                draw(field, folder)
-            item = item_of(field) if at_home else item_of(field, folder=folder, href=_href(root, field, folder))
-            with locked(root):
-                # Another process may have been quicker.
-                _check_free(root, path)
-                enter(root, field.card, path, item)
+        home = _home(root, field)
+        folder = _folder(field, field_id, home)
+        if isinstance(root, Path):
+            return _registered(absolute(root), field, folder, home, draw)
+        if isinstance(field.path, Path):
+            raise FormatError(
+                f"{field.path} lies on this disk, where nobody finds it who reads {root}. Copy it to where it can be "
+                "reached, and give its address."
+            )
+        return changed(
+            root, lambda mirror: mirror.place(_registered(mirror.folder, field, folder, home, draw)), [folder]
+        )
+
+
+def _registered(
+    root: Path, field: StoredField, name: str, home: str | None, draw: Callable[[StoredField, Path], object] | None
+) -> Path:
+    """Write the item of a field and what goes beside it, and enter it; return its file.
+
+    Args:
+        root: Folder of the catalogue, or of its mirror.
+        field: As it lies in storage.
+        name: Of the folder of its item, ``model/id``.
+        home: Of the folder that it lies in, if that is one of the catalogue's.
+        draw: As for `Catalog.add`.
+
+    Raises:
+        OutputExistsError: If another field has that id.
+        FormatError: If catalogue or collection is something else, or damaged.
+    """
+    folder, at_home = root / name, name == home
+    path = folder / f"{folder.name}.json"
+    _check_free(root, path)
+    with _made(folder):
+        if draw and not at_home:
+            draw(field, folder)
+        href = f"./{PurePath(field.path).name}" if at_home else _href(root, field, folder)
+        item = item_of(field, folder=folder, href=href)
+        with locked(root):
+            # Another process may have been quicker.
+            _check_free(root, path)
+            enter(root, field.card, path, item)
     return path
 
 
@@ -144,24 +175,29 @@ def _foreign(href: str | Path, kind: str | None, options: dict[str, Any], why: F
         raise error from why
 
 
-def _folder(root: Path, field: StoredField, field_id: str | None) -> Path:
-    """Return where the item of a field goes.
+def _home(root: Path | Bucket, field: StoredField) -> str | None:
+    """Return the folder that a field lies in, ``model/id``, if it is one of a catalogue's; else None."""
+    if isinstance(root, Path) != isinstance(field.path, Path):
+        return None
+    within = absolute(root).as_posix() if isinstance(root, Path) else str(root)
+    place = absolute(field.path).as_posix() if isinstance(field.path, Path) else field.path
+    above, _, below = place.partition(f"{within.rstrip('/')}/")
+    folder, _, _ = below.rpartition("/")
+    return folder if not above and folder.count("/") == 1 and folder.startswith(f"{field.card.name}/") else None
+
+
+def _folder(field: StoredField, field_id: str | None, home: str | None) -> str:
+    """Return where the item of a field goes: ``model/id``.
 
     Raises:
         FormatError: If the id is none.
     """
-    own = absolute(field.path.parent) if isinstance(field.path, Path) else None
-    if own and own.parent.parent == root and own.parent.name == field.card.name and field_id in {None, own.name}:
-        return own
+    if home and field_id in {None, PurePath(home).name}:
+        return home
     chosen = field_id or re.sub(r"[^\w.+-]+", "-", field.name).strip("-.")
     if not re.fullmatch(r"\w[\w.+-]*", chosen):
         raise FormatError(f"'{chosen}' is no id for a field. Give one of letters, digits, '-', '.' and '_' with --id.")
-    return root / field.card.name / chosen
-
-
-def _is_home(field: StoredField, folder: Path) -> bool:
-    """Return whether a field lies in the folder of its item."""
-    return isinstance(field.path, Path) and absolute(field.path.parent) == folder
+    return f"{field.card.name}/{chosen}"
 
 
 @contextmanager

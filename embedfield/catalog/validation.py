@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from embedfield.catalog.mirror import Mirror
+
 # Links of a catalogue to its own parts: they are relative, or it could not be moved.
 STRUCTURE = {"root", "parent", "collection", "child", "item"}
 KINDS = {"Feature": "ITEM", "Collection": "COLLECTION", "Catalog": "CATALOG"}
@@ -41,7 +43,11 @@ REGISTER = "put it back, or take it out with 'embedfield catalog remove' and reg
 
 
 def check_catalog_files(
-    root: Path, *, checksums: bool = True, progress: Callable[[int, int], None] | None = None
+    root: Path,
+    *,
+    checksums: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+    mirror: Mirror | None = None,
 ) -> list[Fault]:
     """Return what is wrong in a catalogue; nothing if it is whole.
 
@@ -55,8 +61,9 @@ def check_catalog_files(
         root: Folder of the catalogue.
         checksums: False to leave out what reads every byte.
         progress: Told (bytes read, bytes in all) as files are read.
+        mirror: Of a catalogue on a network, whose folder `root` is.
     """
-    inspection = _Inspection(absolute(root))
+    inspection = _Inspection(absolute(root), mirror)
     inspection.walk()
     inspection.look_around()
     sizes = [check.size if checksums and check.at_home else 0 for check in inspection.fields]
@@ -76,8 +83,8 @@ def _nothing(*_: Any) -> None:
 class _Inspection:
     """A walk through a catalogue, and what is noted on the way."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, mirror: Mirror | None) -> None:
+        self.root, self.mirror = root, mirror
         self.faults: list[Fault] = []
         self.fields: list[FieldCheck] = []
         self.seen: set[Path] = set()
@@ -162,7 +169,7 @@ class _Inspection:
             raise FormatError(f"its id is {entry.id!r}, and its place is that of another ({REBUILD})")
         if entry.model != above.parent.name:
             raise FormatError(f"its collection is {entry.model!r}, and its folder {above.parent.name} ({REBUILD})")
-        self.fields.append(FieldCheck(self.root, path, item, entry))
+        self.fields.append(FieldCheck(self.root, path, item, entry, self.mirror))
 
     def look_around(self) -> None:
         """Check what nothing leads to; of a damaged document it is not known where it led."""

@@ -18,8 +18,10 @@ catalog = typer.Typer(
     help="List the fields of a catalogue, validate it, rebuild it, and register fields made by others.",
     no_args_is_help=True,
 )
-Root = Annotated[Path, typer.Option("--catalog", metavar="FOLDER", help="Folder of the catalogue.")]
-HERE = Path("catalog")
+Root = Annotated[
+    str, typer.Option("--catalog", metavar="FOLDER", help="Folder of the catalogue, here or in a bucket: s3://….")
+]
+HERE = "catalog"
 
 
 @catalog.command("list")
@@ -83,12 +85,10 @@ def validate(
 ) -> None:
     """Check a catalogue, offline: JSON, schemas, links, files, checksums, rasters; and say what is wrong where."""
     from embedfield.catalog import Catalog
-    from embedfield.catalog.validation import check_catalog_files
     from embedfield.errors import FormatError
 
-    Catalog(root).check_there()
     with progress_of("validating", "bytes") as progress:
-        faults = check_catalog_files(root, checksums=checksums, progress=progress.count)
+        faults = Catalog(root).validate(checksums=checksums, progress=progress.count)
     for fault in faults:
         out.print(str(fault))
     if faults:
@@ -102,14 +102,14 @@ def rebuild(*, root: Root = HERE) -> None:
     from embedfield.catalog import Catalog
     from embedfield.integrity import storage_errors
 
-    with storage_errors(root):
+    with storage_errors(Path(root)):
         faults = Catalog(root).rebuild()
     for fault in faults:
         news.print(str(fault))
     out.print(f"{root}: {_counted(root)}.")
 
 
-def _counted(root: Path) -> str:
+def _counted(root: str) -> str:
     """Return how many fields a catalogue has, in words."""
     from embedfield.catalog import Catalog
 
@@ -146,7 +146,7 @@ def add(
 
     asked: dict[str, Any] = {"crs": crs, "array": array, "time": time, "dims": dims, "landmask": landmask}
     asked |= {"title": title, "licence": licence, "homepage": homepage}
-    with storage_errors(root):
+    with storage_errors(Path(root)):
         item = Catalog(root).add(
             href, kind=kind, name=name, field_id=field_id, draw=_draw if preview else None, **asked
         )  # fmt: skip
@@ -178,10 +178,11 @@ def remove(
     there = Catalog(root)
     there.check_there()
     folder = there.find(field_id)
-    gone = folder.is_dir() and (delete or there.is_registered(folder))
-    if delete and folder.is_dir() and not yes:
+    stands = not isinstance(folder, Path) or folder.is_dir()
+    gone = stands and (delete or there.is_registered(folder))
+    if delete and stands and not yes:
         typer.confirm(f"Delete {folder} and all that is in it?", abort=True, err=True)
-    with storage_errors(root):
-        there.remove(f"{folder.parent.name}/{folder.name}", delete=delete)
-    kept = "" if gone or not folder.is_dir() else f" Its files stay in {folder}."
+    with storage_errors(Path(root)):
+        there.remove("/".join(Path(str(folder)).parts[-2:]), delete=delete)
+    kept = "" if gone or not stands else f" Its files stay in {folder}."
     out.print(f"{folder.name} is no longer in {root}.{kept}")

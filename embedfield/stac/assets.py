@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,6 +25,7 @@ MEDIA_TYPES = {
     ".tif": COG,
     ".vrt": "application/x-gdal-vrt+xml",
     ".zarr": f"{ZARR}; version=3",
+    ".icechunk": f"{ZARR}+icechunk",  # as xpystac knows it
     ".png": "image/png",
     ".json": "application/json",
     ".safetensors": "application/octet-stream",
@@ -36,6 +38,8 @@ FOREIGN_TYPES = {".tif": TIFF, ".tiff": TIFF, ".zarr": ZARR}
 UNKNOWN_TYPE = "application/octet-stream"
 
 
+# A tile, by the pixel of the field in its corner: row and column.
+TILE = re.compile(r"r(\d+)c(\d+)\.tif")
 # Of what stands beside a Zarr.
 GDAL_TITLE = "The raster as GDAL before 3.13 reads it"
 
@@ -90,6 +94,11 @@ class Place(NamedTuple):
         return cls(folder, href)
 
     @property
+    def raster(self) -> Path:
+        """Where the raster lies that lies in the folder, or what stands in for it."""
+        return self.folder / self.href.removeprefix("./")
+
+    @property
     def inside(self) -> bool:
         """Whether the raster lies in the item's folder."""
         return self.href.startswith("./")
@@ -117,7 +126,7 @@ def assets_of(
         raster: What more is said of the raster.
     """
     facts = _Facts(place.folder, known)
-    told = facts.of(field.disk_path, place.href) if place.inside else known.get(place.href, {})
+    told = facts.of(place.raster, place.href) if place.inside else known.get(place.href, {})
     yield (
         ASSET,
         pystac.Asset(
@@ -129,7 +138,7 @@ def assets_of(
         ),
     )
     if place.inside:
-        yield from _parts(field, facts)
+        yield from _parts(field, place, facts)
     for pattern, key, roles, title in COMPANIONS:
         for path in sorted(place.folder.glob(pattern))[:1]:
             yield key, facts.asset(path, roles, title, **(_picture(path) if key == "rgb" else {}))
@@ -143,13 +152,29 @@ def _media_type(field: StoredField) -> str | None:
     return MEDIA_TYPES[suffix] if field.layout is None else FOREIGN_TYPES.get(suffix, UNKNOWN_TYPE)
 
 
-def _parts(field: StoredField, facts: _Facts) -> Iterator[tuple[str, pystac.Asset]]:
+def _parts(field: StoredField, place: Place, facts: _Facts) -> Iterator[tuple[str, pystac.Asset]]:
     """Yield the tiles of a field, and what tells GDAL of a Zarr what it cannot read there."""
-    for tile in sorted(facts.folder.glob("*.tiles/*.tif")):
-        yield tile.stem, facts.asset(tile, ["data"], "A tile of the raster", **_grid(tile))
-    beside = field.disk_path.with_name(f"{field.disk_path.name}.vrt")
+    for tile, grid in _tiles(field, sorted(facts.folder.glob("*.tiles/*.tif"))):
+        yield tile.stem, facts.asset(tile, ["data"], "A tile of the raster", **grid)
+    beside = place.raster.with_name(f"{place.raster.name}.vrt")
     if beside.exists():
         yield "gdal", facts.asset(beside, ["data"], GDAL_TITLE)
+
+
+def _tiles(field: StoredField, paths: list[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the tiles of a field with their grids: of embedfield's own by their names, so that none must be opened."""
+    named = [TILE.fullmatch(path.name) for path in paths]
+    corners = [(int(found[1]), int(found[2])) for found in named if found]
+    if field.layout is not None or len(corners) != len(paths):
+        yield from ((path, _grid(path)) for path in paths)
+        return
+    # They are squares, in rows and columns; those at the edge are cut off there.
+    side = min((edge for corner in corners for edge in corner if edge), default=0)
+    for path, (row, col) in zip(paths, corners, strict=True):
+        height, width = min(side, field.grid.height - row), min(side, field.grid.width - col)
+        west, north = field.grid.transform @ (col, row)
+        transform = [field.grid.res, 0.0, west, 0.0, -field.grid.res, north]
+        yield path, {"proj:shape": [height, width], "proj:transform": transform}
 
 
 def _grid(path: Path) -> dict[str, Any]:
