@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from embedfield.estimate import Estimate, estimate_build
     from embedfield.evaluate import EncodedField, Evaluator, load
     from embedfield.field import Field
-    from embedfield.formats import open_field, write_field
+    from embedfield.formats import history, open_field, write_field
     from embedfield.grid import Grid
     from embedfield.models import cards, read_card
     from embedfield.pictures.colours import Colours
@@ -67,6 +67,7 @@ _HOMES = {
     "estimate_build": "estimate",
     "extract_points": "sample",
     "find_similar": "similar",
+    "history": "formats",
     "load": "evaluate",
     "open_field": "formats",
     "open_places": "tables",
@@ -107,6 +108,7 @@ __all__ = [
     "estimate_build",
     "extract_points",
     "find_similar",
+    "history",
     "load",
     "open_field",
     "open_places",

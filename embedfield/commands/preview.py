@@ -88,4 +88,4 @@ def _folder(name: str) -> Path | None:
         return None
     if place.suffix == ITEM:
         return place.absolute().parent
-    return place.absolute() if place.is_dir() and place.suffix != ".zarr" else None
+    return place.absolute() if place.is_dir() and place.suffix not in {".zarr", ".icechunk"} else None

@@ -54,7 +54,7 @@ def _print_faults(name: str) -> None:
     if not path.exists():
         raise FormatError(f"{path} does not exist. Give a .tif, .vrt or .zarr, or the folder of a field.")
     path = absolute(path)
-    folder = path if path.is_dir() and path.suffix != ".zarr" else path.parent
+    folder = path if path.is_dir() and path.suffix not in {".zarr", ".icechunk"} else path.parent
     faults = check_sums(folder)
     for fault in faults:
         news.print(fault)

@@ -13,9 +13,11 @@ from embedfield.formats.address import Address, place_of
 from embedfield.formats.cog import CogField, write_cog
 from embedfield.formats.foreign import open_foreign
 from embedfield.formats.geozarr import Layout, ZarrField, write_zarr
+from embedfield.formats.icechunk_store import IcechunkField
 from embedfield.formats.item import Described, described
 from embedfield.formats.journal import Journal, Work
 from embedfield.formats.packing import Dtype, Packing
+from embedfield.formats.repository import check_installed
 from embedfield.formats.stored import REDUCTION
 from embedfield.integrity import placed
 
@@ -23,12 +25,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from embedfield.field import Field
+    from embedfield.formats.repository import Commit
     from embedfield.formats.stored import StoredField
     from embedfield.grid import Grid
 
 Format = Literal["cog", "zarr"]
+# Where a Zarr is kept: as files, or in a repository of Icechunk's, with its history.
+ZarrStore = Literal["files", "icechunk"]
 # In a folder with several the first is the field: a VRT stands over tiles, and beside a Zarr for GDAL.
 OPENERS: dict[str, type[CogField | ZarrField]] = {
+    ".icechunk": IcechunkField,
     ".zarr": ZarrField,
     ".vrt": CogField,
     ".tif": CogField,
@@ -93,11 +99,12 @@ def open_field(path: str | Path) -> StoredField:
 
     A field at an address (``https://``, ``http://``, ``s3://``, ``gs://`` or ``az://``) is read in place: a point
     costs a request or two. What may not be read by everybody is read with the credentials that the environment has.
+    Of an Icechunk repository the last commit is opened; the field's `earlier` opens another of its `history`.
 
     Args:
-        path: A raster (``.tif``, ``.vrt``, ``.zarr``), the STAC item (``.json``) of a field, or the folder of a
-            field. At an address a folder's item has the folder's name, as `embedfield build` gives it. A field made
-            by others is opened by its item, as `embedfield catalog add` writes it.
+        path: A raster (``.tif``, ``.vrt``, ``.zarr``, ``.icechunk``), the STAC item (``.json``) of a field, or the
+            folder of a field. At an address a folder's item has the folder's name, as `embedfield build` gives it. A
+            field made by others is opened by its item, as `embedfield catalog add` writes it.
 
     Raises:
         FormatError: If there is nothing, it cannot be reached or read, or it is no field of embedfield.
@@ -107,6 +114,23 @@ def open_field(path: str | Path) -> StoredField:
     if layout is not None:
         return open_foreign(raster, layout)
     return OPENERS[raster.suffix](raster if isinstance(raster, Path) else str(raster))
+
+
+def history(path: str | Path) -> list[Commit]:
+    """Return the builds that the Icechunk repository of a field keeps, the last first.
+
+    Args:
+        path: As for `open_field`.
+
+    Raises:
+        FormatError: If the field cannot be opened, or is in no such repository.
+    """
+    with open_field(path) as field:
+        if isinstance(field, IcechunkField):
+            return field.history()
+    raise FormatError(
+        f"{path} keeps no history: it is no Icechunk repository. Build one with --format zarr --zarr-store icechunk."
+    )
 
 
 def _found_on_disk(path: Path) -> Described:
@@ -180,7 +204,7 @@ def raster_in(folder: Path) -> Path:
     found = _rasters(folder)
     if found:
         return found[0]
-    raise FormatError(f"{folder} holds no field. A field's folder has a .tif, .vrt or .zarr in it.")
+    raise FormatError(f"{folder} holds no field. A field's folder has a .tif, .vrt, .zarr or .icechunk in it.")
 
 
 def _rasters(folder: Path) -> list[Path]:
@@ -289,6 +313,20 @@ def check_layout(suffix: str, layout: str) -> None:
         raise FormatError(f"layout={layout!r} is not known. Choose from: {', '.join(get_args(Layout))}.")
     if layout != "sharded" and WRITERS[suffix] is not write_zarr:
         raise FormatError(f"layout={layout!r} is one of Zarr, and {suffix} is not. Leave it out.")
+
+
+def check_store(store: str, format: str, layout: str) -> None:  # noqa: A002
+    """Refuse a store that there is not, or not for a format or layout, or that is not installed.
+
+    Raises:
+        FormatError: If it is so.
+    """
+    if store not in get_args(ZarrStore):
+        raise FormatError(f"zarr_store={store!r} is not known. Choose from: {', '.join(get_args(ZarrStore))}.")
+    if store == "icechunk":
+        if (format, layout) != ("zarr", "sharded"):
+            raise FormatError("zarr_store='icechunk' is one of Zarr with shards. Give --format zarr, and no layout.")
+        check_installed()
 
 
 def keep_reduction(field: Field, folder: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pyproj import CRS
 
+from embedfield.formats.icechunk_store import IcechunkField
 from embedfield.formats.item import ASSET
 from embedfield.formats.packing import LEVELS
 
@@ -37,7 +38,9 @@ def raster_of(field: StoredField, statistics: list[dict[str, Any]] | None) -> di
         statistics: As `statistics_of` returns them.
     """
     sampling = "point" if field.layout is None and field.provenance.get("supersample", 1) == 1 else "area"
-    opened = {"xarray:open_kwargs": OPEN_KWARGS} if is_own_zarr(field) else {}
+    opened: dict[str, Any] = {"xarray:open_kwargs": OPEN_KWARGS} if is_own_zarr(field) else {}
+    if isinstance(field, IcechunkField):
+        opened = {"icechunk:snapshot_id": field.snapshot}
     return {"raster:sampling": sampling, "bands": _bands(field, statistics), **opened}
 
 
