@@ -3,37 +3,39 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from embedfield.builder import Builder
 from embedfield.catalog import add_to_catalog, is_entered
-from embedfield.certificate import write_certificate
 from embedfield.clock import Clock
-from embedfield.folder import held, old_folder, put_in_place, remove, work_folder
-from embedfield.formats import open_field, write_raster
+from embedfield.closing import close, put_back
+from embedfield.cluster import Alone, cluster_of
+from embedfield.evaluate import gpus
+from embedfield.formats import write_raster
 from embedfield.formats.journal import Journal, Work
-from embedfield.integrity import storage_errors, write_sums
 from embedfield.order import Order
-from embedfield.pictures.colours import COLOURS, Colours
-from embedfield.pictures.preview import colours_of, write_both
-from embedfield.pictures.style import style_path, write_style
-from embedfield.plan import sweep
-from embedfield.verify import verify_field
+from embedfield.spread import Spread, portable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     import pystac
+    from distributed import Client
 
     from embedfield.card import Card
+    from embedfield.cluster import Shared
     from embedfield.evaluate import Precision
-    from embedfield.formats import Format
+    from embedfield.formats import Format, ZarrStore
     from embedfield.formats.geozarr import Layout
     from embedfield.formats.packing import Dtype
     from embedfield.formats.stored import StoredField
     from embedfield.grid import Bounds
     from embedfield.plan import Plan
     from embedfield.region import Region
+    from embedfield.site import Site
 
 
 def build_field(
@@ -49,6 +51,7 @@ def build_field(
     format: Format = "cog",  # noqa: A002  the field's word, as in rasterio's driver and --format
     dtype: Dtype = "uint8",
     layout: Layout = "sharded",
+    zarr_store: ZarrStore = "files",
     pca: int | None = None,
     dims: int | None = None,
     weights: str | Path | None = None,
@@ -62,6 +65,8 @@ def build_field(
     progress: Callable[[int, int], None] | None = None,
     step: Callable[[str], None] | None = None,
     report: Callable[[str], None] | None = None,
+    note: Callable[[str], None] | None = None,
+    client: Client | str | None = None,
     **inputs: Any,
 ) -> StoredField:
     """Evaluate a model on a grid, write it into a catalogue, and open it.
@@ -88,6 +93,8 @@ def build_field(
         dtype: ``uint8`` or ``int16``, one scale and offset a band; ``float16``
             or ``float32``.
         layout: Of Zarr: ``sharded``, or ``flat`` for readers without shards.
+        zarr_store: Of Zarr: ``files``, or ``icechunk`` for a repository with a commit a build (the package icechunk
+            must be installed); with ``overwrite`` the earlier builds stay in its history.
         pca: Keep so many principal components, area-weighted and of unit
             variance; None for the vectors themselves.
         dims: Length of the prefix that is wanted of a Matryoshka model; None
@@ -97,7 +104,8 @@ def build_field(
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:N``, ``mps``.
         precision: ``float64``, ``float32``, ``tf32`` or ``bf16``; None for the
             official one.
-        out: Folder of the catalogue.
+        out: Folder of the catalogue; or ``s3://…``, ``gs://…``, ``az://…`` for one in a bucket, with the credentials
+            that the environment has.
         overwrite: Replace a different field that stands there.
         verify: Hold the field against its encoder, and keep the certificate.
         offline: Never touch the network.
@@ -105,6 +113,10 @@ def build_field(
             all those that an earlier process did.
         step: Told what is done, as it begins: ``drawing the preview``.
         report: Told one line of news at a time.
+        note: Told how a build on a cluster goes: units done, and which are slow.
+        client: Workers of Dask that share the build: a client of theirs, or
+            what `cluster_of` takes, such as ``local`` or ``tcp://HOST:8786``.
+            The result has the same bytes.
         inputs: What is asked beside the place, such as ``month=7``, by the
             names in the model's card.
 
@@ -121,17 +133,25 @@ def build_field(
         OutputExistsError: If another field stands there.
         StorageError: If the disk is full or may not be written.
         BusyError: If another process is building it.
+        ClusterError: If there is no such cluster, it is lost, or a unit of
+            work fails several times.
     """
-    tell = _Tell(progress or _nothing, step or _nothing, report or _nothing)
+    tell = _Tell(progress or _nothing, step or _nothing, report or _nothing, note or _nothing)
+    asked: dict[str, Any] = {
+        "model": model, "res": res, "bounds": bounds, "crs": crs, "region": region, "layer": layer, "mask": mask,
+        "supersample": supersample, "format": format, "dtype": dtype, "layout": layout, "zarr_store": zarr_store,
+        "pca": pca, "dims": dims, "weights": weights, "database": database, "device": device, "precision": precision,
+        "out": out, "overwrite": overwrite, "offline": offline, **inputs,
+    }  # fmt: skip
+    if client is not None or "://" in str(out):
+        with _shared(portable(asked), client, tell) as (shared, workers):
+            return _spread(shared, workers, tell, verify=verify)
     tell.step("loading the model")
-    order = Order.of(
-        model, res, bounds=bounds, crs=crs, region=region, layer=layer, mask=mask, supersample=supersample,
-        format=format, dtype=dtype, layout=layout, pca=pca, dims=dims, weights=weights, database=database,
-        device=device, precision=precision, out=out, overwrite=overwrite, offline=offline, report=tell.report,
-        **inputs,
-    )  # fmt: skip
-    with storage_errors(order.folder), held(order.folder):
-        return _found(order, tell) if order.fulfilled() else _finish(order, tell, verify=verify)
+    order = Order.of(**asked, report=tell.report)
+    with order.site.hold():
+        if order.fulfilled():
+            return _found(order.site, order.device, tell)
+        return _finish(order, tell, verify=verify)
 
 
 class _Tell(NamedTuple):
@@ -140,6 +160,7 @@ class _Tell(NamedTuple):
     progress: Callable[[int, int], None]
     step: Callable[[str], None]
     report: Callable[[str], None]
+    note: Callable[[str], None]
 
 
 def _nothing(*_: Any) -> None:
@@ -150,26 +171,63 @@ def _finish(order: Order, tell: _Tell, *, verify: bool) -> StoredField:
     """Do what is left of a build."""
     begun, clock = time.monotonic(), Clock()
     plan = _plan(order, tell)
-    with open_field(_write(order, plan, clock, tell)) as written:
-        tell.step("drawing the preview")
-        _draw(written, order, plan.result)
-        verdict = _certified(written, order, plan.result, tell) if verify else []
-    tell.step("entering it into the catalogue")
-    _leave_out(plan.result, (".*.part",) if verify else (".*.part", "certificate.*"))
-    write_sums(plan.result)
-    put_in_place(plan, order.folder)
-    stored, seconds = open_field(order.folder), time.monotonic() - begun
-    item = add_to_catalog(order.out, stored, _run(plan, clock, seconds))
-    for line in (f"{_summary(stored, item)}, in {seconds:.1f} s", clock.line(), *verdict):
+    verdict = close(order, plan, _write(order, plan, clock, tell), tell.step, verify=verify)
+    seconds = {"total": time.monotonic() - begun, **clock.seconds}
+    run = _run(order.device, seconds, resumed=plan.resumed)
+    return _entered(order.site, run, (clock.line(), *verdict), tell)
+
+
+def _entered(site: Site, run: dict[str, Any], news: Iterable[str], tell: _Tell) -> StoredField:
+    """Enter a field that is whole into the catalogue, and open it."""
+    stored = site.open_settled()
+    item = add_to_catalog(site.out, stored, run)
+    for line in (f"{_summary(stored, item)}, in {run['seconds']['total']:.1f} s", *news):
         tell.report(line)
     return stored
+
+
+@contextmanager
+def _shared(
+    asked: dict[str, Any], client: Client | str | None, tell: _Tell
+) -> Iterator[tuple[Shared[Builder], Callable[[], int]]]:
+    """Yield who writes a field piece by piece, and how many they are: the workers of a cluster, or this process."""
+    begin = partial(Builder.of, asked)
+    if client is None:
+        yield Alone(begin), lambda: 1
+        return
+    with cluster_of(client, gpus=gpus(), report=tell.report) as cluster, cluster.share(begin) as shared:
+        yield shared, lambda: cluster.workers
+
+
+def _spread(shared: Shared[Builder], workers: Callable[[], int], tell: _Tell, *, verify: bool) -> StoredField:
+    """Build a field piece by piece."""
+    tell.step("loading the model")
+    survey = shared.ask(Builder.survey)
+    for line in survey.news:
+        tell.report(line)
+    with survey.site.hold():
+        begun = time.monotonic()
+        tell.step("measuring the range of each band")
+        state = shared.ask(Builder.begin)
+        if state == "there":
+            return _found(survey.site, survey.device, tell)
+        if state == "resumed":
+            tell.report(f"Going on with the build that was begun in {survey.site.unfinished}.")
+        tell.step("")
+        tally = Spread(shared, survey, workers).write(tell.progress, tell.note)
+        tell.step("drawing the preview, and verifying")
+        verdict = shared.ask(Builder.close, tally.saturated, verify)
+        seconds = {"total": time.monotonic() - begun, **tally.seconds}
+        run = _run(survey.device, seconds, resumed=state == "resumed") | {"workers": workers()}
+        return _entered(survey.site, run, verdict, tell)
 
 
 def _plan(order: Order, tell: _Tell) -> Plan:
     """Return the plan of a build: begun earlier, or now."""
     plan = order.begun()
     if plan:
-        tell.report(f"Going on with the build that was begun in {plan.folder}.")
+        put_back(plan, order.raster)
+        tell.report(f"Going on with the build that was begun in {order.site.unfinished}.")
         return plan
     tell.step("measuring the range of each band")
     return order.begin()
@@ -191,37 +249,16 @@ def _write(order: Order, plan: Plan, clock: Clock, tell: _Tell) -> Path:
     return write_raster(work, plan.result / order.raster, order.layout)
 
 
-def _draw(field: StoredField, order: Order, folder: Path) -> None:
-    """Make the pictures of a field, in colours that all fields of its model have, wherever they lie."""
-    evaluator, weights = order.evaluator, field.provenance.get("weights_sha256")
-    if evaluator.local:  # its networks of all the world would take longer to read than a field to build
-        colours = colours_of(field, own=True)
-    else:
-        colours = Colours.of_encoder(evaluator.encode, field.card, weights)
-    colours.write(folder / COLOURS)
-    write_both(field, folder / "preview.png", folder / "rgb.tif", colours)
-    write_style(field, style_path(field.disk_path))
+def _run(device: str, seconds: Mapping[str, float], *, resumed: bool) -> dict[str, Any]:
+    """Return what an item says of a build; of one that was stopped, what its last part took.
 
-
-def _certified(field: StoredField, order: Order, folder: Path, tell: _Tell) -> list[str]:
-    """Hold a field against its encoder, write the certificate beside it, and return it in words."""
-    tell.step("verifying: the encoder is asked at random places")
-    certificate = verify_field(field, order.judge)
-    write_certificate(certificate, folder)
-    return certificate.lines
-
-
-def _leave_out(folder: Path, patterns: Iterable[str]) -> None:
-    """Remove what an earlier process left in a field's folder that is no part of it."""
-    for pattern in patterns:
-        for path in folder.glob(pattern):
-            path.unlink()
-
-
-def _run(plan: Plan, clock: Clock, seconds: float) -> dict[str, Any]:
-    """Return what an item says of a build; of one that was stopped, what its last part took."""
-    spent = {name: round(part, 2) for name, part in {"total": seconds, **clock.seconds}.items()}
-    return {"device": plan.device, "seconds": spent} | ({"resumed": True} if plan.resumed else {})
+    Args:
+        device: Kind of device that computed it.
+        seconds: What it took in all, and its parts; of several workers all of theirs together.
+        resumed: Whether it was begun earlier.
+    """
+    spent = {name: round(part, 2) for name, part in seconds.items()}
+    return {"device": device, "seconds": spent} | ({"resumed": True} if resumed else {})
 
 
 def _summary(field: StoredField, item: pystac.Item) -> str:
@@ -229,16 +266,12 @@ def _summary(field: StoredField, item: pystac.Item) -> str:
     return f"{field.grid.width} x {field.grid.height} pixels x {field.dim} bands, {size / 1e6:.1f} MB"
 
 
-def _found(order: Order, tell: _Tell) -> StoredField:
+def _found(site: Site, device: str, tell: _Tell) -> StoredField:
     """Open a field that is there already, and finish what a build that was killed at its very end left to do."""
-    folder = order.folder
-    stored = open_field(folder)
-    remove(old_folder(folder))
-    if not (work_folder(folder) / "field").exists():
-        sweep(work_folder(folder))
-    if not is_entered(order.out, stored):
-        add_to_catalog(order.out, stored, {"device": order.device})
-    certified = (folder / "certificate.json").exists()
-    hint = "" if certified else f" It has no certificate: 'embedfield verify {folder}' makes one."
-    tell.report(f"{folder} is there already, and the same.{hint}")
+    stored = site.open()
+    site.sweep()
+    if not is_entered(site.out, stored):
+        add_to_catalog(site.out, stored, {"device": device})
+    hint = "" if site.has_certificate() else f" It has no certificate: 'embedfield verify {site}' makes one."
+    tell.report(f"{site} is there already, and the same.{hint}")
     return stored

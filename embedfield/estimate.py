@@ -2,41 +2,39 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from embedfield.amounts import bytes_text, rate_text, time_text
+from embedfield.covered import Covered
 from embedfield.evaluate import EncodedField
-from embedfield.folder import check_idle
 from embedfield.formats import packing, peak_memory
 from embedfield.formats.geozarr import SHARD
 from embedfield.formats.packing import strip_rows
 from embedfield.formats.shards import shards_across
-from embedfield.grid import Grid
 from embedfield.integrity import storage_errors
-from embedfield.order import Order, standing
+from embedfield.order import Order
+from embedfield.outlook import Measured, Outlook, check_workers, like_a_worker
 from embedfield.trial import PLACES, Trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    import numpy.typing as npt
-
     from embedfield.card import Card
     from embedfield.formats import Format, Units
     from embedfield.formats.packing import Dtype
+    from embedfield.grid import Grid
 
 # Places at which a certificate asks the encoder, and pixels around each that it asks for too.
 VERIFIED, AROUND = 5120, 4
 # Seconds of what is about the same for every build: picture, certificate, catalogue.
 CLOSING = 1.0
-# Pixels, a side, of the picture by which it is told how much of a grid a region covers.
-COARSE = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +57,8 @@ class Estimate:
     """What computes, such as ``cpu``."""
     precision: str
     """How it computes, such as ``float32``."""
-    folder: Path
-    """Where the field goes."""
+    folder: Path | str
+    """Where the field goes: a path, or an address."""
     there: bool
     """Whether it is there already: a build would open it."""
     done: int | None
@@ -69,8 +67,8 @@ class Estimate:
     """Size of the stored numbers before compression, without coarser levels."""
     stored_bytes: float
     """Size of the raster on the disk, coarser levels among it."""
-    free_bytes: int
-    """What the disk has free."""
+    free_bytes: int | None
+    """What the disk has free; None of a bucket."""
     peak_memory: int
     """Bytes of memory that the process takes at most."""
     speed: float
@@ -82,20 +80,34 @@ class Estimate:
     after)."""
     overlapped: bool
     """Whether another device computes while this machine packs and writes."""
+    outlook: Outlook | None = None
+    """What it would take the workers of a cluster; then all else here is of a process that has what one of them
+    has."""
 
     @property
     def total(self) -> float:
         """Seconds that the whole takes."""
-        computing, packing, writing, checking = self.seconds.values()
-        # On a CPU all of them use the same cores.
-        parts = max(computing, packing + writing) if self.overlapped else computing + packing + writing
-        return parts + checking
+        return self._making + self._rest
 
     @property
     def left(self) -> float:
         """Seconds that a build takes now: of one that was stopped the rest."""
         share = 1 - (self.done or 0) / (self.grid.width * self.grid.height)
-        return 0.0 if self.there else share * (self.total - self.seconds["checking"]) + self.seconds["checking"]
+        return 0.0 if self.there else share * self._making + self._rest
+
+    @property
+    def _making(self) -> float:
+        """Seconds of the pixels."""
+        if self.outlook:
+            return self.outlook.shared
+        computing, packing, writing, _ = self.seconds.values()
+        # On a CPU all of them use the same cores.
+        return max(computing, packing + writing) if self.overlapped else computing + packing + writing
+
+    @property
+    def _rest(self) -> float:
+        """Seconds of what is before and after them."""
+        return self.outlook.rest if self.outlook else self.seconds["checking"]
 
     @property
     def lines(self) -> list[str]:
@@ -105,22 +117,33 @@ class Estimate:
     def describe(self) -> dict[str, str]:
         """Return what a person would want to know before the build, in lines of text."""
         grid, (west, south, east, north) = self.grid, self.grid.bounds
-        stored, free = bytes_text(self.stored_bytes), bytes_text(self.free_bytes)
-        room = f"{free} are free"
-        if self.free_bytes < self.stored_bytes:
-            room = f"only {room}: make room, or write elsewhere with --out"
-        parts = ", ".join(f"{name} {time_text(spent)}" for name, spent in self.seconds.items())
+        size = f"{bytes_text(self.raw_bytes)} of numbers, about {bytes_text(self.stored_bytes)} on the disk"
         return {
             "model": f"{self.card.name} in {self.precision} on {self.device}",
             "grid": f"{grid.width:,} x {grid.height:,} pixels of {grid.side}, {grid.crs}",
             "bounds": f"west {west:g}, south {south:g}, east {east:g}, north {north:g}",
             "raster": f"{self.format}, {self.dim:,} bands of {self.dtype}, {self._units()}",
-            "size": f"{bytes_text(self.raw_bytes)} of numbers, about {stored} on the disk with coarser levels; {room}",
-            "memory": f"at most about {bytes_text(self.peak_memory)}",
-            "time": f"about {time_text(self.total)}: {parts}",
+            "size": f"{size} with coarser levels{self._room()}",
+            **(self.outlook.describe() if self.outlook else self._by_one()),
             "speed": f"{rate_text(self.speed)} pixels a second, by a sample of {self.sampled:,}",
             "folder": f"{self.folder}{self._state()}",
         }
+
+    def _by_one(self) -> dict[str, str]:
+        """Return what a build by one process takes."""
+        parts = ", ".join(f"{name} {time_text(spent)}" for name, spent in self.seconds.items())
+        return {
+            "memory": f"at most about {bytes_text(self.peak_memory)}",
+            "time": f"about {time_text(self.total)}: {parts}",
+        }
+
+    def _room(self) -> str:
+        """Return in words what is free where the field goes; nothing where that cannot be known."""
+        if self.free_bytes is None:
+            return ""
+        free = f"{bytes_text(self.free_bytes)} are free"
+        tight = self.free_bytes < self.stored_bytes
+        return f"; only {free}: make room, or write elsewhere with --out" if tight else f"; {free}"
 
     def _units(self) -> str:
         count, height, width = self.units
@@ -142,6 +165,8 @@ def estimate_build(
     model: str | Card,
     res: float,
     *,
+    workers: int | None = None,
+    client: object = None,
     verify: bool = True,
     progress: Callable[[int, int], None] | None = None,
     step: Callable[[str], None] | None = None,
@@ -155,6 +180,10 @@ def estimate_build(
     Args:
         model: As for `build_field`.
         res: As for `build_field`.
+        workers: Tell what it would take so many workers of a cluster, each
+            with one processor as fast as one of this machine, and a GPU if
+            this one computes on a GPU; None for a build by one process here.
+        client: As for `build_field`; nothing is asked of its workers.
         verify: As for `build_field`.
         progress: As for `build_field`; nothing is counted here.
         step: Told what is done, as it begins.
@@ -163,22 +192,30 @@ def estimate_build(
     Raises:
         EmbedfieldError: As `build_field` does.
     """
-    del progress
+    del progress, client
+    check_workers(workers)
     step = step or (lambda _: None)
     step("loading the model")
-    order = Order.of(model, res, **asked)
-    with storage_errors(order.folder):
-        check_idle(order.folder)
-        there, plan = order.fulfilled(), order.begun()
-    done = plan.pixels_done(order.units) if plan else None
-    memory = _memory() + peak_memory(order.field.grid, order.dim, order.dtype, order.format)
-    return _estimate(order, _trial(order, step), there=there, done=done, memory=memory, verify=verify)
+    begun = time.monotonic()
+    with like_a_worker() if workers else nullcontext():
+        order = Order.of(model, res, **asked, sized=workers is None)
+        loading = time.monotonic() - begun
+        with storage_errors(order.site.folder):
+            order.site.check_idle()
+            there, plan = order.fulfilled(), order.begun()
+        done, memory = plan.pixels_done(order.units) if plan else None, _memory()
+        trial = _trial(order, step)
+    found = _estimate(order, trial, there=there, done=done, memory=memory, verify=verify)
+    if workers is None:
+        return found
+    told = Measured(found.seconds, found.stored_bytes, memory, loading, VERIFIED if verify else 0)
+    return replace(found, outlook=Outlook.of(order, workers, told))
 
 
 def _estimate(order: Order, trial: Trial, *, there: bool, done: int | None, memory: int, verify: bool) -> Estimate:
-    """Return what an order costs, by what a small part of it took."""
+    """Return what an order costs, by what a small part of it took, and the memory that the process took before."""
     grid, evaluator = order.field.grid, order.evaluator
-    pixels, shares = grid.width * grid.height, _shares(order)
+    pixels, covered = grid.width * grid.height, Covered.of(order.field, _strip(order))
     return Estimate(
         card=evaluator.card,
         grid=grid,
@@ -188,16 +225,16 @@ def _estimate(order: Order, trial: Trial, *, there: bool, done: int | None, memo
         units=order.units,
         device=str(evaluator.device),
         precision=evaluator.precision,
-        folder=order.folder,
+        folder=order.site.place,
         there=there,
         done=done,
         raw_bytes=pixels * order.dim * np.dtype(order.dtype).itemsize,
-        stored_bytes=trial.stored.of(pixels * shares.valued, _files(order)),
-        free_bytes=shutil.disk_usage(standing(order.folder)).free,
-        peak_memory=memory,
+        stored_bytes=trial.stored.of(pixels * covered.valued, _files(order)),
+        free_bytes=order.site.free(),
+        peak_memory=memory + peak_memory(grid, order.dim, order.dtype, order.format),
         speed=trial.rate,
         sampled=trial.pixels,
-        seconds=_seconds(order, trial, shares, verify=verify),
+        seconds=_seconds(order, trial, covered, verify=verify),
         overlapped=order.device != "cpu",
     )
 
@@ -222,47 +259,12 @@ def _strip(order: Order) -> tuple[int, int]:
     return min(height, strip_rows(order.field, width)), width
 
 
-class _Shares(NamedTuple):
-    """Which part of a grid's pixels costs something."""
-
-    computed: float
-    """Of all pixels, those that are computed."""
-    valued: float
-    """Of all pixels, those that get a value."""
-
-
-def _shares(order: Order) -> _Shares:
-    """Return how much of a grid is computed: in each strip of a writer the box around what a region touches."""
-    field, grid = order.field, order.field.grid
-    if field.region is None:
-        south, north = field.card.latitudes
-        rows = float(np.mean((grid.lats() >= south) & (grid.lats() <= north))) if grid.geographic else 1.0
-        return _Shares(rows, rows)
-    step = -(-max(grid.shape) // COARSE)
-    coarse = Grid(
-        west=grid.west, north=grid.north, res=grid.res * step, width=max(1, grid.width // step),
-        height=max(1, grid.height // step), crs=grid.crs,
-    )  # fmt: skip
-    mask = field.region.mask(coarse)
-    valued = float(mask.mean())
-    if not grid.geographic:  # places are encoded one by one
-        return _Shares(valued, valued)
-    strips = coarse.window.tiles(*(max(1, size // step) for size in _strip(order)))
-    return _Shares(sum(_box(mask[strip.rows, strip.cols]) for strip in strips) / mask.size, valued)
-
-
-def _box(mask: npt.NDArray[np.bool_]) -> int:
-    """Return the pixels of the smallest box around those that are true."""
-    rows, cols = np.nonzero(mask)
-    return int((np.ptp(rows) + 1) * (np.ptp(cols) + 1)) if len(rows) else 0
-
-
 def _files(order: Order) -> int:
     """Return how many files have what every file has."""
     return order.units.count if order.format == "cog" else 1
 
 
-def _seconds(order: Order, trial: Trial, shares: _Shares, *, verify: bool) -> dict[str, float]:
+def _seconds(order: Order, trial: Trial, covered: Covered, *, verify: bool) -> dict[str, float]:
     """Return what a whole build takes, by its parts."""
     grid = order.field.grid
     pixels = grid.width * grid.height
@@ -270,9 +272,9 @@ def _seconds(order: Order, trial: Trial, shares: _Shares, *, verify: bool) -> di
     if verify:
         places += VERIFIED + min(pixels, VERIFIED * AROUND) * order.field.supersample**2
     return {
-        "computing": pixels * shares.computed / trial.rate,
+        "computing": pixels * covered.computed / trial.rate,
         "packing": trial.packing.of(pixels, _files(order)),
-        "writing": trial.writing.of(pixels * shares.computed, _files(order)),
+        "writing": trial.writing.of(pixels * covered.computed, _files(order)),
         "checking": places / trial.place_rate + CLOSING,
     }
 

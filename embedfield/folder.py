@@ -13,16 +13,16 @@ import filelock
 from embedfield.errors import BusyError, GridError
 from embedfield.integrity import sync, sync_folder
 from embedfield.places import GLOBE
-from embedfield.plan import sweep
+from embedfield.plan import result_folder, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from embedfield.formats import ZarrStore
     from embedfield.formats.geozarr import Layout
     from embedfield.formats.packing import Dtype
     from embedfield.grid import Grid
-    from embedfield.plan import Plan
     from embedfield.region import Region
 
 
@@ -35,6 +35,7 @@ def field_id(
     *,
     area: str | None = None,
     layout: Layout = "sharded",
+    store: ZarrStore = "files",
 ) -> str:
     """Return the name of a field's folder: model, what is asked of it, resolution, crs, area, format, dtype.
 
@@ -46,6 +47,7 @@ def field_id(
         wishes: Inputs, dims and other numbers by name, such as ``{"month": 7}``: ``…-month7-…``.
         area: What it covers, in words; None for its bounds, if they are not the globe.
         layout: Of Zarr.
+        store: Of Zarr.
     """
     wished = "".join(f"-{name}{value:.10g}" for name, value in sorted(wishes.items()))
     unit = "deg" if grid.geographic else "m" if grid.unit == "metres" else grid.unit.replace(" ", "")
@@ -53,8 +55,8 @@ def field_id(
     if area is None:
         area = "" if grid.bounds == GLOBE else _edges(grid)
     where = f"-{area}" if area else ""
-    flat = "" if layout == "sharded" else f"-{layout}"
-    return f"{model}{wished}-{grid.res:.10g}{unit}{system}{where}-{format}-{dtype}{flat}"
+    kept = f"{'' if layout == 'sharded' else f'-{layout}'}{'' if store == 'files' else f'-{store}'}"
+    return f"{model}{wished}-{grid.res:.10g}{unit}{system}{where}-{format}-{dtype}{kept}"
 
 
 def _edges(grid: Grid) -> str:
@@ -147,14 +149,14 @@ def _is_unit(path: Path) -> bool:
     return path.suffix == ".tif" or "/embedding/c/" in path.as_posix()
 
 
-def put_in_place(plan: Plan, folder: Path) -> None:
-    """Give a field its folder, in place of what stood there, and sweep up."""
-    old = old_folder(folder)
+def put_in_place(folder: Path) -> None:
+    """Give a field that was worked on, and is whole, its folder, in place of what stood there, and sweep up."""
+    old, work = old_folder(folder), work_folder(folder)
     remove(old)
-    sync(*(path for path in plan.result.rglob("*") if path.is_file() and not _is_unit(path)))
+    sync(*(path for path in result_folder(work).rglob("*") if path.is_file() and not _is_unit(path)))
     if folder.exists() or folder.is_symlink():
         folder.rename(old)
-    plan.result.rename(folder)
+    result_folder(work).rename(folder)
     sync_folder(folder.parent)
-    sweep(plan.folder)
+    sweep(work)
     remove(old)

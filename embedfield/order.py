@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, get_args
@@ -10,17 +9,21 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 import numpy as np
 
 from embedfield import models
+from embedfield.bucket_site import BucketSite
 from embedfield.catalog import check_catalog
 from embedfield.errors import DeviceError, FormatError, GridError, OutputExistsError, PackingError
 from embedfield.evaluate import ROUNDED, EncodedField, Precision, check_centres, load
-from embedfield.folder import area_of, field_id, work_folder
-from embedfield.formats import SUFFIXES, Format, check_layout, open_field, units
+from embedfield.folder import area_of, field_id
+from embedfield.formats import SUFFIXES, Format, ZarrStore, check_layout, check_store, units
+from embedfield.formats.bucket import Bucket
 from embedfield.formats.packing import DTYPES
+from embedfield.formats.pieces import pieces_of
 from embedfield.grid import Grid
 from embedfield.plan import Plan, identity, precision_begun
 from embedfield.precision import choose
 from embedfield.reduce import check_components
 from embedfield.region import Region
+from embedfield.site import DiskSite
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +33,9 @@ if TYPE_CHECKING:
     from embedfield.formats import Units
     from embedfield.formats.geozarr import Layout
     from embedfield.formats.packing import Dtype
+    from embedfield.formats.pieces import Pieces
     from embedfield.grid import Bounds
+    from embedfield.site import Site
 
 # No field is compressed further than this.
 GREATEST_COMPRESSION = 100
@@ -52,9 +57,9 @@ class Order:
     """Type of the stored numbers."""
     layout: Layout
     """Of Zarr."""
-    out: Path
-    """Folder of the catalogue."""
-    folder: Path
+    store: ZarrStore
+    """Of Zarr."""
+    site: Site
     """Where the field goes, in the catalogue."""
     overwrite: bool
     """Whether another field that stands there may be replaced."""
@@ -74,6 +79,7 @@ class Order:
         format: Format = "cog",  # noqa: A002  the field's word, as in rasterio's driver and --format
         dtype: Dtype = "uint8",
         layout: Layout = "sharded",
+        zarr_store: ZarrStore = "files",
         pca: int | None = None,
         dims: int | None = None,
         weights: str | Path | None = None,
@@ -84,10 +90,16 @@ class Order:
         overwrite: bool = False,
         offline: bool = False,
         report: Callable[[str], None] | None = None,
+        sized: bool = True,
         **inputs: Any,
     ) -> Self:
-        """Return the order of a build, its model loaded. Arguments and errors are those of `build_field`."""
+        """Return the order of a build, its model loaded.
+
+        Arguments and errors are those of `build_field`; a field that no disk
+        here has room for is refused if it is to be ``sized``.
+        """
         check_choices(format, dtype, layout, precision)
+        check_store(zarr_store, format, layout)
         grid, region = ground_of(res, bounds, crs, region, layer)
         card = models.asked(model, inputs, dims)
         check_centres(supersample)
@@ -96,22 +108,26 @@ class Order:
         masked = region if mask else None
         area = area_of(grid, masked, given=bounds is not None or region is not masked)
         wishes = {**inputs, **_given(dims=dims, pca=pca, ss=supersample if supersample != 1 else None)}
-        out = _local_folder(out)
-        folder = out / card.name / field_id(card.name, grid, format, dtype, wishes, area=area, layout=layout)
-        _check_place(out, folder)
-        _check_size(grid, (pca or card.dim) * np.dtype(dtype).itemsize, folder)
+        name = field_id(card.name, grid, format, dtype, wishes, area=area, layout=layout, store=zarr_store)
+        site = _site_of(out, card.name, name)
+        if zarr_store == "icechunk":
+            site.check_commits()
+        site.check()
+        check_catalog(site.out, card.name)
+        if sized:
+            _check_size(grid, (pca or card.dim) * np.dtype(dtype).itemsize, site)
         check_latitudes(grid, card)
         official = load(
             model, weights, device, None, dims=dims, database=database, offline=offline, report=report, **inputs
         )
         field = EncodedField(official, grid, supersample=supersample, region=masked)
-        chosen = choose(field, official, dtype, precision or _earlier_precision(folder, official))
+        chosen = choose(field, official, dtype, precision or _earlier_precision(site, official))
         field = EncodedField(
             chosen.evaluator, grid, supersample=supersample, region=masked, precision_error=chosen.error
         )
         # What rounding costs is to be seen in the certificate.
         judge = official if chosen.evaluator.precision in ROUNDED else chosen.evaluator
-        return cls(field, judge, pca, format, dtype, layout, out, folder, overwrite)
+        return cls(field, judge, pca, format, dtype, layout, zarr_store, site, overwrite)
 
     @property
     def evaluator(self) -> Evaluator:
@@ -131,7 +147,13 @@ class Order:
     @property
     def raster(self) -> str:
         """Name of the file that is written, or from which those of its tiles come."""
-        return f"{self.folder.name}{SUFFIXES[self.format]}"
+        return f"{self.site.folder.name}{SUFFIXES[self.format]}"
+
+    @property
+    def pieces(self) -> Pieces:
+        """The pieces in which several processes write it."""
+        grid, dim = self.field.grid, self.dim
+        return pieces_of(grid, dim, self.dtype, format=self.format, layout=self.layout, raster=self.raster)
 
     @property
     def units(self) -> Units:
@@ -139,24 +161,24 @@ class Order:
         return units(self.field.grid, self.dim, self.dtype, self.format)
 
     def fulfilled(self) -> bool:
-        """Return whether the same field stands in the folder, and is not to be replaced.
+        """Return whether the same field stands in its place, and is not to be replaced.
 
         Raises:
             OutputExistsError: If something else stands there, which is not to be replaced.
         """
-        if self.overwrite or not self.folder.exists():
+        if self.overwrite or not self.site.stands():
             return False
         try:
-            with open_field(self.folder) as held:
+            with self.site.open() as held:
                 found = identity(held)
         except FormatError as error:
             raise OutputExistsError(
-                f"{self.folder} exists and holds something else: {error} Give --overwrite to replace it."
+                f"{self.site} exists and holds something else: {error} Give --overwrite to replace it."
             ) from error
         for name, value in (identity(self.field) | {"components": self.pca}).items():
             if found[name] != value:
                 raise OutputExistsError(
-                    f"{self.folder} holds another field: its {name} is {found[name]!r}, and this build's is {value!r}. "
+                    f"{self.site} holds another field: its {name} is {found[name]!r}, and this build's is {value!r}. "
                     "Give --overwrite to replace it, or write elsewhere with --out."
                 )
         return True
@@ -167,8 +189,9 @@ class Order:
         Raises:
             OutputExistsError: If a build of another one was stopped there, and is not to be replaced.
         """
+        self.site.bring_plan()
         try:
-            return Plan.find(work_folder(self.folder), self.field, self.pca, self.device)
+            return Plan.find(self.site.work, self.field, self.pca, self.device)
         except OutputExistsError:
             if not self.overwrite:
                 raise
@@ -176,7 +199,9 @@ class Order:
 
     def begin(self) -> Plan:
         """Return a new plan, in place of what an earlier build left."""
-        return Plan.begin(work_folder(self.folder), self.field, self.dtype, self.pca, self.device)
+        plan = Plan.begin(self.site.work, self.field, self.dtype, self.pca, self.device)
+        self.site.keep_plan()
+        return plan
 
 
 def _given(**wishes: float | None) -> dict[str, float]:
@@ -201,13 +226,14 @@ def ground_of(
     return Grid.from_bounds(res, bounds, crs), region
 
 
-def _earlier_precision(folder: Path, official: Evaluator) -> Precision | None:
+def _earlier_precision(site: Site, official: Evaluator) -> Precision | None:
     """Return the precision of what is there already of a field, whole or not, if it can be had here."""
     try:
-        found = open_field(folder).provenance.get("precision") if folder.exists() else None
+        found = site.open().provenance.get("precision") if site.stands() else None
     except FormatError:  # something else stands there, as will be said when it is in the way
         found = None
-    found = found or precision_begun(work_folder(folder))
+    site.bring_plan()
+    found = found or precision_begun(site.work)
     return next((name for name in (official.precision, *official.faster) if name == found), None)
 
 
@@ -244,42 +270,32 @@ def check_latitudes(grid: Grid, card: Card) -> None:
         )
 
 
-def _local_folder(out: str | Path) -> Path:
-    """Return the folder of a catalogue.
+def _site_of(out: str | Path, model: str, name: str) -> Site:
+    """Return where a field goes.
+
+    Args:
+        out: The catalogue's folder: a path, or the address of one in a bucket.
+        model: Name of the model.
+        name: Of the field.
 
     Raises:
-        OutputExistsError: If it is an address.
+        FormatError: If it is an address of no bucket.
     """
-    if "://" in str(out):
-        raise OutputExistsError(
-            f"{out} is an address, and a catalogue is a folder on this machine. Name one with --out."
-        )
-    return Path(out).expanduser()
+    if "://" not in str(out):
+        return DiskSite(Path(out).expanduser(), model, name)
+    return BucketSite(Bucket.of(str(out)), model, name)
 
 
-def standing(folder: Path) -> Path:
-    """Return the nearest thing above a folder that is there."""
-    return next(path for path in folder.absolute().parents if path.exists())
-
-
-def _check_size(grid: Grid, pixel_bytes: int, folder: Path) -> None:
+def _check_size(grid: Grid, pixel_bytes: int, site: Site) -> None:
     """Refuse a field that no compression would fit onto the disk: a slip in the resolution.
 
     Raises:
         GridError: If its raw numbers are a hundred times what is free.
     """
-    raw, free = grid.width * grid.height * pixel_bytes, shutil.disk_usage(standing(folder)).free
-    if raw > GREATEST_COMPRESSION * free:
+    raw, free = grid.width * grid.height * pixel_bytes, site.free()
+    if free is not None and raw > GREATEST_COMPRESSION * free:
         raise GridError(
             f"res={grid.res:g} {grid.unit} makes {grid.width:,} x {grid.height:,} pixels, {raw / 1e9:,.1f} GB before "
             f"compression, and the disk has {free / 1e9:,.1f} GB left. Choose a coarser res or smaller bounds, or make "
             "room."
         )
-
-
-def _check_place(root: Path, folder: Path) -> None:
-    """Refuse a place for a catalogue where something else stands."""
-    above = standing(folder)
-    if not above.is_dir():
-        raise OutputExistsError(f"{above} is a file, and a folder should go there. Write elsewhere with --out.")
-    check_catalog(root, folder.parent.name)

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from embedfield.formats.packing import Dtype
     from embedfield.grid import Grid
 
+# What an unfinished build is a build of.
+PLAN = "plan.json"
+
 
 @dataclass(frozen=True, eq=False)
 class Plan:
@@ -43,7 +46,7 @@ class Plan:
     @property
     def result(self) -> Path:
         """The folder that becomes the field's when it is whole."""
-        return self.folder / "field"
+        return result_folder(self.folder)
 
     @classmethod
     def find(cls, folder: Path, field: Field, pca: int | None, device: str) -> Plan | None:
@@ -94,7 +97,7 @@ class Plan:
         plan.result.mkdir(parents=True)
         keep_reduction(field, plan.result)
         said = json.dumps({"identity": wanted, "packing": plan.packing.to_dict(), "reduction_sha256": sha256})
-        placed(folder / "plan.json", lambda part: part.write_text(said, encoding="utf-8"))
+        placed(folder / PLAN, lambda part: part.write_text(said, encoding="utf-8"))
         return plan
 
     def pixels_done(self, units: Units) -> int:
@@ -109,6 +112,11 @@ class Plan:
             # A piece that is not whole may have rows that are kept; its last entry tells how many.
             sizes[entry["unit"]] = entry.get("rows", height) * width
         return sum(sizes.values())
+
+
+def result_folder(folder: Path) -> Path:
+    """Return what becomes the field's own folder, by the folder where it is worked on."""
+    return folder / "field"
 
 
 def _entries(path: Path) -> Iterator[dict[str, Any]]:
@@ -147,7 +155,7 @@ def _wanted(field: Field, pca: int | None, device: str) -> dict[str, Any]:
 
 def _begun(folder: Path) -> dict[str, Any] | None:
     """Return the plan that an earlier process wrote into a folder; None if it got nowhere, or what it wrote is lost."""
-    path, result = folder / "plan.json", folder / "field"
+    path, result = folder / PLAN, folder / "field"
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         dims = len(Packing.from_dict(found["packing"]).scale)
@@ -167,7 +175,7 @@ def precision_begun(folder: Path) -> str | None:
 
 def sweep(folder: Path) -> None:
     """Remove an unfinished build. Its plan goes first: what is left if that is interrupted is never gone on with."""
-    (folder / "plan.json").unlink(missing_ok=True)
+    (folder / PLAN).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -284,7 +284,7 @@ def test_a_replacement_that_fails_leaves_the_field_as_it_was(catalog: Path, monk
 def begin(catalog: Path, monkeypatch: pytest.MonkeyPatch, **kwargs: Any) -> None:
     """Leave an unfinished build."""
     with monkeypatch.context() as patch:
-        patch.setattr("embedfield.build.write_both", raise_(KeyboardInterrupt()))
+        patch.setattr("embedfield.closing.write_both", raise_(KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
             build(catalog, **kwargs)
 
@@ -613,8 +613,8 @@ def test_a_slip_in_the_resolution_is_refused_before_memory_is_gone(catalog: Path
     assert not catalog.exists()
 
 
-def test_an_address_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_of_the_web_is_no_place_for_a_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(OutputExistsError, match="s3://bucket/catalog is an address"):
-        build_field("xyz", 30, out="s3://bucket/catalog")
+    with pytest.raises(FormatError, match="https://example.org/catalog is on the web"):
+        build_field("xyz", 30, out="https://example.org/catalog")
     assert list(tmp_path.iterdir()) == []

@@ -80,7 +80,7 @@ def test_grid_pieces_model_and_place_are_told(catalog: Path, monkeypatch: pytest
     assert (found.grid.shape, found.dim, found.units) == ((180, 360), 3, (6, 128, 128))
     assert (found.card.name, found.device, found.precision) == ("xyz", "cpu", "float32")
     assert (found.format, found.dtype) == ("cog", "uint8")
-    assert found.folder == catalog / "xyz" / "xyz-1deg-cog-uint8"
+    assert Path(found.folder) == catalog / "xyz" / "xyz-1deg-cog-uint8"
     lines = dict(line.split(maxsplit=1) for line in found.lines)
     assert lines["model"] == "xyz in float32 on cpu"
     assert lines["grid"] == "360 x 180 pixels of 1 degree, EPSG:4326"
@@ -124,7 +124,7 @@ def test_components_are_counted_as_they_are_stored(catalog: Path) -> None:
     found = estimate(catalog, "sh-l10", 1, pca=7)
     assert found.dim == 7
     assert found.raw_bytes == 360 * 180 * 7
-    assert found.folder.name == "sh-l10-pca7-1deg-cog-uint8"
+    assert Path(found.folder).name == "sh-l10-pca7-1deg-cog-uint8"
 
 
 def test_a_projected_field_is_estimated(catalog: Path) -> None:
@@ -218,7 +218,7 @@ def test_a_build_that_only_its_picture_is_missing_of_is_all_done(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("embedfield.build.write_both", stop)
+        patch.setattr("embedfield.closing.write_both", stop)
         with pytest.raises(KeyboardInterrupt):
             build_field("xyz", 1, out=catalog, device="cpu", **kwargs)
     found = estimate(catalog, res=1, **kwargs)
@@ -321,9 +321,9 @@ def test_it_takes_what_a_build_takes(catalog: Path) -> None:
 
 def test_an_order_takes_the_arguments_of_a_build_and_assumes_the_same() -> None:
     asked, built = (inspect.signature(function).parameters for function in (Order.of, build_field))
-    own = {"verify", "progress", "step"}
+    own = {"verify", "progress", "step", "note", "client"}
     assert {name: built[name].default for name in built if name not in own} == {
-        name: asked[name].default for name in asked
+        name: asked[name].default for name in asked if name != "sized"
     }
 
 

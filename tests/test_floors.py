@@ -9,7 +9,7 @@ import pytest
 
 HOUSE = Path(__file__).parent.parent / "embedfield"
 FLOORS: list[set[str]] = [
-    {"errors", "card", "window", "kept", "clock", "amounts", "hook", "schemas"},
+    {"errors", "card", "window", "kept", "clock", "amounts", "hook", "schemas", "processors"},
     {
         *(
             "places",
@@ -24,16 +24,17 @@ FLOORS: list[set[str]] = [
             "located",
             "cells",
         ),
-        *("medians", "overlay", "encoders", "fidelity", "integrity", "progress"),
+        *("medians", "overlay", "encoders", "fidelity", "integrity", "progress", "cluster"),
     },
     {"models", "field", "reduce", "zonal", "sampler", "axes"},
     {
-        *("formats", "evaluate", "sample", "parts", "stream", "array_field", "stac", "catalog", "pictures"),
+        *("formats", "evaluate", "sample", "parts", "errand", "stream", "array_field", "stac", "catalog", "pictures"),
         "certificate",
     },
     {
         *("precision", "plan", "folder", "order", "trial", "verify", "advice", "advise", "estimate", "build"),
         *("certify", "embedder", "accessor", "backend", "describe", "similar"),
+        *("covered", "outlook", "site", "bucket_site", "closing", "builder", "spread"),
     },
     {"cli", "commands", "__init__"},
     {"__main__"},
@@ -56,11 +57,16 @@ WITHIN = {
     ),
     *(("located", "places"), ("located", "projection"), ("cells", "grid"), ("overlay", "cells"), ("overlay", "grid")),
     *(("zonal", "field"), ("sampler", "field"), ("sampler", "zonal"), ("reduce", "field")),
-    *(("stream", "parts"), ("array_field", "formats"), ("pictures", "formats")),
+    *(("stream", "parts"), ("stream", "errand"), ("errand", "parts"), ("array_field", "formats")),
+    ("pictures", "formats"),
     *(("stac", "formats"), ("catalog", "stac"), ("catalog", "formats"), ("catalog", "certificate")),
-    *(("build", "order"), ("build", "plan"), ("build", "folder"), ("build", "verify"), ("folder", "plan")),
+    *(("build", "order"), ("build", "builder"), ("build", "closing"), ("build", "spread"), ("folder", "plan")),
+    *(("site", "folder"), ("site", "plan"), ("bucket_site", "site"), ("bucket_site", "plan")),
+    ("order", "bucket_site"),
+    *(("closing", "folder"), ("closing", "verify"), ("builder", "closing"), ("builder", "order"), ("order", "site")),
+    ("spread", "builder"),
     *(("order", "plan"), ("order", "precision"), ("order", "folder"), ("certify", "folder"), ("certify", "verify")),
-    *(("estimate", "order"), ("estimate", "folder"), ("estimate", "trial")),
+    *(("estimate", "order"), ("estimate", "trial"), ("estimate", "covered"), ("estimate", "outlook")),
     ("cli", "commands"),
     *(("advise", "advice"), ("advise", "trial"), ("advise", "verify"), ("backend", "order"), ("backend", "precision")),
 }

@@ -7,9 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from embedfield.cluster import check_place
 from embedfield.commands.console import news, out, progress_of
 from embedfield.commands.options import (
     CardFile,
+    Dask,
     Device,
     Dims,
     Inputs,
@@ -49,6 +51,9 @@ def build(
         str, typer.Option(help="uint8 or int16 (packed, one scale and offset a band), float16 or float32.")
     ] = "uint8",
     zarr_layout: Annotated[str, typer.Option(help="sharded, or flat for readers without shards.")] = "sharded",
+    zarr_store: Annotated[
+        str, typer.Option(help="files, or icechunk: a repository that keeps every build as a commit.")
+    ] = "files",
     pca: Annotated[int | None, typer.Option(help="Keep the K strongest principal components.", metavar="K")] = None,
     dims: Dims = None,
     month: Month = None,
@@ -64,13 +69,20 @@ def build(
             show_default="the fastest whose error is below a tenth of the packing's",
         ),
     ] = None,
-    out_folder: Annotated[Path, typer.Option("--out", help="Folder of the catalogue.")] = Path("catalog"),
+    out_folder: Annotated[
+        str, typer.Option("--out", help="Folder of the catalogue; or s3://, gs://, az:// for one in a bucket.")
+    ] = "catalog",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another field that stands there.")] = False,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not hold the raster against the model.")] = False,
     offline: Offline = False,
+    dask: Dask = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what it would make and cost, by a small sample; write nothing.")
     ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="With --dry-run: what it would take so many workers of a cluster.", metavar="N"),
+    ] = None,
 ) -> None:
     """Evaluate a model on a grid: a raster, its preview, its certificate and its STAC item.
 
@@ -79,21 +91,28 @@ def build(
     chosen = chosen_card(model, card)
     asked: dict[str, Any] = {
         "bounds": bounds, "crs": crs, "region": region, "layer": layer, "mask": not no_mask, "supersample": supersample,
-        "format": format, "dtype": dtype, "layout": zarr_layout, "pca": pca, "dims": dims, "weights": weights,
-        "database": database, "device": device, "precision": precision, "out": out_folder, "overwrite": overwrite,
-        "verify": not no_verify, "offline": offline, "report": news.print, **asked_inputs(chosen, month, year, input),
+        "format": format, "dtype": dtype, "layout": zarr_layout, "zarr_store": zarr_store, "pca": pca, "dims": dims,
+        "weights": weights, "database": database, "device": device, "precision": precision, "out": out_folder,
+        "overwrite": overwrite, "verify": not no_verify, "offline": offline, "report": news.print,
+        **asked_inputs(chosen, month, year, input),
     }  # fmt: skip
+    if dask is not None:
+        check_place(dask)
+    if workers is not None and not dry_run:
+        raise typer.BadParameter("--workers N is for --dry-run: a build takes the workers that --dask WHERE has.")
     name = model or chosen.name
     if dry_run:
         with progress_of(f"estimating {name}") as progress:
             from embedfield.estimate import estimate_build
 
-            estimate = estimate_build(chosen, res, step=progress.step, **asked)
+            estimate = estimate_build(chosen, res, workers=workers, step=progress.step, **asked)
         for line in estimate.lines:
             out.print(line)
         return
     with progress_of(f"building {name}") as progress:
         from embedfield.build import build_field  # within, for torch takes a second or two to import
 
-        field = build_field(chosen, res, progress=progress.count, step=progress.step, **asked)
+        field = build_field(
+            chosen, res, progress=progress.count, step=progress.step, note=progress.note, client=dask, **asked
+        )
     out.print(field.path)

@@ -30,6 +30,14 @@ Year = Annotated[float | None, typer.Option(help="Year, for weights that take on
 Inputs = Annotated[list[str] | None, typer.Option("--input", metavar="NAME=VALUE", help="Any other input of a model.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Precision = Annotated[str | None, typer.Option(help="float64, float32, tf32 or bf16.", show_default="the official one")]
+Dask = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHERE",
+        help="Workers to share the work: local, local:N, a Dask scheduler's address (tcp://HOST:PORT) or its file.",
+        show_default="this process alone",
+    ),
+]
 Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network.")]
 
 
