@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +18,6 @@ from embedfield.sampler import Samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -58,10 +60,48 @@ class Squares:
         return found
 
 
-class Parts:
-    """Places divided into parts, each in a file, of neighbouring squares."""
+class Everywhere:
+    """One square that is everywhere: an encoder has no blocks, and may be asked in the order of the places."""
 
-    def __init__(self, folder: Path, squares: Squares, counts: npt.NDArray[np.int64], most: int) -> None:
+    count = 1
+    """How many squares there are."""
+
+    def of(self, lonlat: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+        """Return in which square each of places (N, 2) lies, (N,)."""
+        return np.zeros(len(lonlat), dtype=np.int64)
+
+
+class Group(NamedTuple):
+    """Places of a part that are sampled together: all of them, or where they are too many so many after the others."""
+
+    folder: Path
+    """Where its files are."""
+    part: int
+    """Number of its part."""
+    number: int
+    """Its own within the part."""
+    size: int
+    """How many places it has."""
+
+    def __str__(self) -> str:
+        """Return what it is called: ``part 17``, ``part 17.2``."""
+        return f"part {self.part}.{self.number}" if self.number else f"part {self.part}"
+
+    @property
+    def places(self) -> Path:
+        """The file of its places."""
+        return _path(self.folder, self.part, self.number, "places")
+
+    @property
+    def found(self) -> Path:
+        """The file of what was found there."""
+        return _path(self.folder, self.part, self.number, "found")
+
+
+class Parts:
+    """Places divided into parts of neighbouring squares, each in a file, or several."""
+
+    def __init__(self, folder: Path, squares: Squares | Everywhere, counts: npt.NDArray[np.int64], most: int) -> None:
         """Divide squares into parts.
 
         Args:
@@ -73,6 +113,7 @@ class Parts:
         self._folder, self._squares, self._most = folder, squares, most
         self._part = _shares(counts, max(1, most, -(-int(counts.sum()) // PARTS)))
         self._sizes: list[npt.NDArray[np.int64]] = []
+        self._counts = np.zeros(int(self._part[-1]) + 1, dtype=np.int64)
         self._record: np.dtype[Any] | None = None
 
     def divide(self, batches: Iterable[Located]) -> None:
@@ -84,16 +125,30 @@ class Parts:
         for located in batches:
             lonlat, _ = located.lonlat()
             part = self._part[self._squares.of(lonlat)]
-            self._sizes.append(np.bincount(part, minlength=int(self._part[-1]) + 1))
             for number in np.unique(part).tolist():
-                members = np.flatnonzero(part == number)
-                with self._appended(number, "places") as file:
-                    batch = _batch(members, located[members])
-                    file.write(b"" if file.tell() else batch.schema.serialize())
-                    file.write(batch.serialize())
+                self._add(number, np.flatnonzero(part == number), located)
+            self._sizes.append(np.bincount(part, minlength=len(self._counts)))
+            self._counts += self._sizes[-1]
+
+    def _add(self, number: int, members: npt.NDArray[np.int64], located: Located) -> None:
+        """Write those places of a batch that belong to a part, each with its group."""
+        group = (self._counts[number] + np.arange(len(members))) // self._most
+        for one in np.unique(group).tolist():
+            own = members[group == one]
+            with _appended(_path(self._folder, number, one, "places")) as file:
+                batch = _batch(own, located[own])
+                file.write(b"" if file.tell() else batch.schema.serialize())
+                file.write(batch.serialize())
+
+    def groups(self) -> Iterator[Group]:
+        """Yield what there is to sample, once places are divided, part by part."""
+        for number in np.flatnonzero(self._counts).tolist():
+            left = int(self._counts[number])
+            for group, start in enumerate(range(0, left, self._most)):
+                yield Group(self._folder, number, group, min(self._most, left - start))
 
     def sample(self, crs: str, ask: Callable[[Located], Samples]) -> None:
-        """Sample the places of each part together, or if they are too many for that, some after the others.
+        """Sample each group, one after the other.
 
         Args:
             crs: Reference system of the places.
@@ -102,50 +157,93 @@ class Parts:
         Raises:
             StorageError: If the disk is full.
         """
-        for number in np.flatnonzero(sum(self._sizes)).tolist():
-            path = self._path(number, "places")
-            with pa.ipc.open_stream(str(path)) as reader:
-                for table in _together(reader, self._most):
-                    found = ask(_located(table, crs))
-                    with self._appended(number, "found") as file:
-                        # Not tofile, which does not tell when a full disk takes but a part.
-                        file.write(_records(table["row"].to_numpy(), found).view(np.uint8))
-                    self._record = _dtype(found.numbers.shape[1])
-            path.unlink()
+        for group in self.groups():
+            self.enter(group, sample_group(group, crs, ask, group.found))
+
+    def enter(self, group: Group, width: int) -> None:
+        """Take note of a group that is sampled, with so many numbers a place: its places are not wanted any more."""
+        self._record = _dtype(width)
+        group.places.unlink()
 
     def samples(self) -> Iterator[Samples]:
         """Yield what was found, in the batches that were divided, in their order."""
-        given = np.zeros(int(self._part[-1]) + 1, dtype=np.int64)
+        given = np.zeros_like(self._counts)
         for sizes in self._sizes:
             numbers = np.flatnonzero(sizes).tolist()
-            records = np.concatenate([self._found(number, given[number], sizes[number]) for number in numbers])
+            records = np.concatenate(
+                [some for number in numbers for some in self._found(number, int(given[number]), int(sizes[number]))]
+            )
             given += sizes
             order = np.argsort(records["row"])
             yield Samples(records["values"][order], STATUSES[records["status"][order]])
 
-    def _found(self, number: int, start: int, count: int) -> npt.NDArray[Any]:
-        """Return some of what was found in a part."""
+    def _found(self, number: int, start: int, count: int) -> Iterator[npt.NDArray[Any]]:
+        """Yield some of what was found in a part, group by group."""
         record = _dtype(0) if self._record is None else self._record
-        return np.fromfile(self._path(number, "found"), record, count, offset=start * record.itemsize)
+        stop = start + count
+        while start < stop:
+            group, before = divmod(start, self._most)
+            here = min(stop - start, self._most - before)
+            path = _path(self._folder, number, group, "found")
+            yield np.fromfile(path, record, here, offset=before * record.itemsize)
+            start += here
 
-    def _path(self, number: int, kind: str) -> Path:
-        return self._folder / f"{number}.{kind}"
 
-    @contextmanager
-    def _appended(self, number: int, kind: str) -> Iterator[Any]:
-        """Open a file of a part to write at its end: there are more of them than may be open together.
+def sample_group(group: Group, crs: str, ask: Callable[[Located], Samples], found: Path) -> int:
+    """Sample the places of a group together, and add what is found to a file.
 
-        Raises:
-            StorageError: If the disk is full.
-        """
-        try:
-            with self._path(number, kind).open("ab") as file:
-                yield file
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise StorageError(
-                f"Cannot divide the places in {self._folder.parent}: {reason}. Make room there, or write elsewhere."
-            ) from error
+    Args:
+        group: What to sample.
+        crs: Reference system of the places.
+        ask: Answers for some places.
+        found: Where it is kept.
+
+    Returns:
+        How many numbers a place got.
+
+    Raises:
+        StorageError: If the disk is full.
+    """
+    with pa.ipc.open_stream(str(group.places)) as reader:
+        table = reader.read_all()
+    answer = ask(_located(table, crs))
+    with _appended(found) as file:
+        # Not tofile, which does not tell when a full disk takes but a part.
+        file.write(_records(table["row"].to_numpy(), answer).view(np.uint8))
+    width: int = answer.numbers.shape[1]
+    return width
+
+
+def _path(folder: Path, part: int, group: int, kind: str) -> Path:
+    return folder / (f"{part}.{kind}.{group}" if group else f"{part}.{kind}")
+
+
+@contextmanager
+def _appended(path: Path) -> Iterator[Any]:
+    """Open a file of a group to write at its end: there are more of them than may be open together.
+
+    Raises:
+        StorageError: If the disk is full.
+    """
+    try:
+        with path.open("ab") as file:
+            yield file
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StorageError(
+            f"Cannot divide the places in {path.parent.parent}: {reason}. Make room there, or write elsewhere."
+        ) from error
+
+
+@contextmanager
+def workplace(path: Path) -> Iterator[Path]:
+    """Yield a folder beside a file, from the root on, to work in; afterwards it is gone."""
+    folder = Path(tempfile.mkdtemp(dir=path.absolute().parent, prefix=f".{path.name}."))
+    try:
+        yield folder
+    finally:
+        # A worker that does not know yet that nobody waits for it makes no file in a folder that it does not find.
+        shutil.rmtree(folder.rename(f"{folder}.gone"))
 
 
 def _shares(counts: npt.NDArray[np.int64], share: int) -> npt.NDArray[np.int64]:
@@ -166,23 +264,6 @@ def _batch(rows: npt.NDArray[np.int64], located: Located) -> pa.RecordBatch:
         return pa.RecordBatch.from_arrays([row, *map(pa.array, located.xy.T.copy())], ["row", "x", "y"])
     wkb = pa.array(shapely.to_wkb(located.geometries), type=pa.large_binary())
     return pa.RecordBatch.from_arrays([row, wkb], ["row", "wkb"])
-
-
-def _together(batches: Iterable[Any], most: int) -> Iterator[pa.Table]:
-    """Yield the rows of batches, so many together; the last have the rest."""
-    held: list[Any] = []
-    room = most
-    for batch in batches:
-        left = batch
-        while len(left):
-            held.append(left.slice(0, room))
-            left = left.slice(room)
-            room -= len(held[-1])
-            if not room:
-                yield pa.Table.from_batches(held)
-                held, room = [], most
-    if held:
-        yield pa.Table.from_batches(held)
 
 
 def _located(table: pa.Table, crs: str) -> Located:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections import Counter
-from pathlib import Path
+from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,20 +14,29 @@ import pyarrow as pa
 import shapely
 
 from embedfield.amounts import bytes_text
+from embedfield.cluster import check_place
+from embedfield.errand import Errand, origins_of, sample_apart
 from embedfield.errors import StorageError
 from embedfield.located import Located, warn_off
-from embedfield.parts import Parts, Squares
+from embedfield.parts import Everywhere, Parts, Squares, workplace
 from embedfield.projection import plane_of
 from embedfield.sampler import STATUS, Sampler, Samples
 from embedfield.tables import PlacesBatch, PlacesFile, check_output, new_table, open_places, points_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
     import numpy.typing as npt
+    from distributed import Client
 
+    from embedfield.cluster import Shared
+    from embedfield.errand import Ready
     from embedfield.field import Field, Method
     from embedfield.sampler import Column, Columns
+
+    type Workers = Callable[[], AbstractContextManager[Shared[Ready]]]
 
 # Rows that are read and written at a time.
 ROWS = 65_536
@@ -67,11 +76,17 @@ def sample_file(
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
     step: Callable[[str], None] | None = None,
+    client: Client | str | None = None,
+    again: Callable[[], Iterable[Field]] | None = None,
+    gpus: int = 0,
+    report: Callable[[str], None] | None = None,
 ) -> Sampled:
     """Sample fields at the places of a file, and write the table, in memory that does not grow with either.
 
     More places than fit are divided on the disk, beside the output, by where they lie, so that each block of a field
-    is decoded once; there must be room for the table's numbers.
+    is decoded once; there must be room for the table's numbers. The workers of a cluster sample such parts side by
+    side. They need the same embedfield, and to see the output's folder under the same path; stored fields are opened
+    where they lie by each of them. The table is the same.
 
     Args:
         field: Stored or computed; or several, whose columns then stand side by side.
@@ -84,19 +99,30 @@ def sample_file(
         overwrite: Replace a table that stands there.
         progress: Told how many places are done, of how many, in each step.
         step: Told what is done from now on.
+        client: A cluster that samples what is divided: a client of Dask, or its name, as ``local``, ``local:4`` or
+            ``tcp://HOST:PORT``; None for this process.
+        again: Makes the same fields in a worker, once; picklable. None to send each worker the fields themselves:
+            of a stored one that is its path, of an encoder its weights.
+        gpus: How many GPUs this machine has, for encoders on a cluster that is started here.
+        report: Told what is worth knowing of the cluster, a line at a time.
 
     Raises:
         PlacesError: If places cannot be read or asked for that, or the format cannot hold the table.
         OutputExistsError: If something stands there and may not be replaced.
         StorageError: If the disk is full or may not be written.
+        ClusterError: If the cluster is not there, is lost, or cannot do it.
     """
     path = check_output(output, overwrite=overwrite)
+    if isinstance(client, str):
+        check_place(client)
     file = places if isinstance(places, PlacesFile) else open_places(places)
-    run = _Run(file, progress or (lambda _done, _total: None), step or (lambda _doing: None))
+    report = report or (lambda _line: None)
+    run = _Run(file, progress or (lambda _done, _total: None), step or (lambda _doing: None), report)
     points = run.points()
     if stats is None and (buffer is not None or not points):
         stats = "mean"
-    sampler = Sampler(field, method, stats, columns, buffer)
+    asked = method, stats, columns, buffer
+    sampler = Sampler(field, *asked)
     sampler.check_free(file.schema.names)
     statuses: Counter[str] = Counter()
     layout = sampler.layout()
@@ -105,9 +131,11 @@ def sample_file(
     schema = _schema(file.schema, sampler, layout, drawn)
     with (
         new_table(path, schema, geometry=file.geometry or drawn, crs=file.crs, overwrite=overwrite) as write,
-        tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder,
+        workplace(path) as folder,
     ):
-        for batch, samples in run.answers(sampler, Path(folder)):
+        errand = Errand(again or partial(tuple, sampler.fields), asked, run.crs, folder, origins_of(sampler.fields))
+        workers = None if client is None else partial(errand.sent, client, gpus, report)
+        for batch, samples in run.answers(sampler, folder, workers):
             write(_table(batch, samples, schema, layout, file.crs))
             statuses.update(samples.status.tolist())
     return Sampled(path, file.count, dict(statuses.most_common()))
@@ -116,9 +144,15 @@ def sample_file(
 class _Run:
     """A file of places that is read several times."""
 
-    def __init__(self, file: PlacesFile, progress: Callable[[int, int], None], step: Callable[[str], None]) -> None:
-        self.file, self._progress, self._step = file, progress, step
-        self._crs, _ = plane_of(file.crs, str(file.path))
+    def __init__(
+        self,
+        file: PlacesFile,
+        progress: Callable[[int, int], None],
+        step: Callable[[str], None],
+        report: Callable[[str], None],
+    ) -> None:
+        self.file, self._progress, self._step, self._report = file, progress, step, report
+        self.crs, _ = plane_of(file.crs, str(file.path))
         self._rows = ROWS
 
     def batches(self, doing: str) -> Iterator[Any]:
@@ -136,7 +170,7 @@ class _Run:
             yield self._located(batch)
 
     def _located(self, batch: PlacesBatch) -> Located:
-        return Located(self._crs, batch.geometries, batch.xy)
+        return Located(self.crs, batch.geometries, batch.xy)
 
     def points(self) -> bool:
         """Return whether all are points; warn if most are no places."""
@@ -147,17 +181,20 @@ class _Run:
         warn_off(off, self.file.count)
         return points
 
-    def answers(self, sampler: Sampler, folder: Path) -> Iterator[tuple[PlacesBatch, Samples]]:
+    def answers(self, sampler: Sampler, folder: Path, workers: Workers | None) -> Iterator[tuple[PlacesBatch, Samples]]:
         """Yield the rows of the file and what was found for them, batch by batch."""
         self._rows = min(ROWS, max(1024, WRITTEN // (4 * sampler.width)))
-        if sampler.exact:
-            # An encoder has no blocks: any places may be asked together.
+        own = POINT_BYTES if self.file.geometry is None else SHAPE_BYTES
+        # An encoder has no blocks: it is asked for a batch at a time, whoever asks it.
+        most = self._rows if sampler.exact else max(LEAST, HELD // (4 * sampler.width + own))
+        if workers and self.file.count <= most:
+            self._report(f"{self.file.count:,} places are too few to be divided between workers: sampled here.")
+            workers = None
+        if sampler.exact and not workers:
             for batch in self.batches("sampling"):
                 yield batch, sampler.sample(self._located(batch))
             return
-        own = POINT_BYTES if self.file.geometry is None else SHAPE_BYTES
-        most = max(LEAST, HELD // (4 * sampler.width + own))
-        found = self._at_once(sampler) if self.file.count <= most else self._divided(sampler, folder, most)
+        found = self._at_once(sampler) if self.file.count <= most else self._divided(sampler, folder, most, workers)
         # In this order: what is found is computed before the table is begun.
         for samples, batch in zip(found, self.batches("writing the table"), strict=True):
             yield batch, samples
@@ -174,15 +211,37 @@ class _Run:
         for start, stop in zip([0, *stops], stops, strict=False):
             yield Samples(found.numbers[start:stop], found.status[start:stop])
 
-    def _divided(self, sampler: Sampler, folder: Path, most: int) -> Iterator[Samples]:
+    def _divided(self, sampler: Sampler, folder: Path, most: int, workers: Workers | None) -> Iterator[Samples]:
         _check_room(folder, 4 * sampler.width * self.file.count)
+        if workers:
+            self._step("waiting for workers")
+        held: AbstractContextManager[Shared[Ready] | None] = workers() if workers else nullcontext()
+        # Workers first: if they cannot do it, nothing else need be done.
+        with held as shared:
+            parts = self._parts(sampler, folder, most)
+            self._step("sampling")
+            if shared is None:
+                parts.sample(self.crs, self._here(sampler))
+            else:
+                self._there(shared, parts)
+        yield from parts.samples()
+
+    def _parts(self, sampler: Sampler, folder: Path, most: int) -> Parts:
+        """Return the places, divided."""
+        if sampler.exact:
+            parts = Parts(folder, Everywhere(), np.array([self.file.count]), most)
+            parts.divide(self.located("dividing the places"))
+            return parts
         squares = Squares(next(field for field in sampler.fields if not sampler.exactly(field)))
         counts = np.zeros(squares.count, dtype=np.int64)
         for located in self.located("counting the places of each block"):
             counts += np.bincount(squares.of(located.lonlat()[0]), minlength=squares.count)
         parts = Parts(folder, squares, counts, most)
         parts.divide(self.located("dividing the places by block"))
-        self._step("sampling")
+        return parts
+
+    def _here(self, sampler: Sampler) -> Callable[[Located], Samples]:
+        """Return what samples places in this process, and tells how far it is."""
         done = 0
 
         def ask(located: Located) -> Samples:
@@ -194,8 +253,16 @@ class _Run:
             self._progress(done, self.file.count)
             return found
 
-        parts.sample(self._crs, ask)
-        yield from parts.samples()
+        return ask
+
+    def _there(self, shared: Shared[Ready], parts: Parts) -> None:
+        """Have workers sample all parts, and tell how far they are."""
+        done = 0
+        self._progress(done, self.file.count)
+        for group, width in shared.each(sample_apart, parts.groups()):
+            parts.enter(group, width)
+            done += group.size
+            self._progress(done, self.file.count)
 
 
 def _check_room(folder: Path, wanted: int) -> None:

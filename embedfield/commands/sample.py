@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 from embedfield.commands.console import news, out, progress_of
 from embedfield.commands.options import (
     CardFile,
+    Dask,
     Device,
     Dims,
     Inputs,
@@ -26,6 +28,8 @@ from embedfield.commands.options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from embedfield.field import Field
 
 
@@ -79,6 +83,7 @@ def sample(
     precision: Precision = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the table if it exists.")] = False,
     offline: Offline = False,
+    dask: Dask = None,
 ) -> None:
     """Sample fields at places: their table, with a column for each band.
 
@@ -91,22 +96,36 @@ def sample(
     asked: dict[str, Any] = asked_inputs(chosen, month, year, input)
     asked |= {"dims": dims, "weights": weights, "database": database, "precision": precision}
     _check_asked(names, exact=exact, method=method, asked=(*asked.values(), res))
+    from embedfield.cluster import check_place
     from embedfield.stream import sample_file
     from embedfield.tables import check_output, open_places
 
     check_output(output, overwrite=overwrite)
+    if dask is not None:
+        check_place(dask)
     with progress_of("sampling", "places") as progress:
         progress.step("reading the places")
         file = open_places(places, lon=lon, lat=lat, crs=crs, layer=layer, where=where)
         fields: list[Field] = [opened(name) for name in names]
-        fields += [computed(chosen, res, device=device, offline=offline, **asked)] if chosen else []
+        again = None
+        if chosen:
+            load = partial(computed, chosen, res, device=device, offline=offline, **_rooted(asked))
+            again = partial(_again, tuple(fields), load)
+            fields.append(load())
         sampled = sample_file(
             fields, file, output, method=method, stats=stat or None, columns=columns,  # type: ignore[arg-type]
             buffer=buffer, overwrite=overwrite, progress=progress.count, step=progress.step,
+            client=dask, again=again, gpus=_gpus() if chosen and dask else 0, report=news.print,
         )  # fmt: skip
     found = ", ".join(f"{count:,} {status}" for status, count in sampled.statuses.items()) or "none"
     news.print(f"{sampled.rows:,} places: {found}")
     out.print(sampled.path)
+
+
+def _gpus() -> int:
+    from embedfield.evaluate import gpus
+
+    return gpus()
 
 
 def _check_asked(names: list[str], *, exact: bool, method: str | None, asked: tuple[Any, ...]) -> None:
@@ -117,3 +136,13 @@ def _check_asked(names: list[str], *, exact: bool, method: str | None, asked: tu
         raise typer.BadParameter("A stored FIELD has been asked already: leave out what is asked of a model.")
     if exact and not names and method not in (None, "exact"):
         raise typer.BadParameter(f"--method {method} reads the pixels of a FIELD. With --model every place is exact.")
+
+
+def _rooted(asked: dict[str, Any]) -> dict[str, Any]:
+    """Return what is asked of a model with paths from the root on: a worker may be in another folder."""
+    return {name: value.absolute() if isinstance(value, Path) else value for name, value in asked.items()}
+
+
+def _again(stored: tuple[Field, ...], load: Callable[[], Field]) -> list[Field]:
+    """Return the fields in a worker, which loads the model for itself."""
+    return [*stored, load()]
