@@ -23,6 +23,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
+import clusters
 import numpy as np
 import random_weights
 import sampling
@@ -160,6 +161,7 @@ BENCHES: dict[str, Callable[[Path], list[Figure]]] = {
     "cog-memory": functools.partial(memory, "cog"),
     "zarr-memory": functools.partial(memory, "zarr"),
     **sampling.BENCHES,
+    **clusters.BENCHES,
     **speed.BENCHES,
 }
 
