@@ -193,7 +193,7 @@ def _shared(
     """Yield who writes a field piece by piece, and how many they are: the workers of a cluster, or this process."""
     begin = partial(Builder.of, asked)
     if client is None:
-        yield Alone(begin), lambda: 1
+        yield Alone(begin), lambda: 0
         return
     with cluster_of(client, gpus=gpus(), report=tell.report) as cluster, cluster.share(begin) as shared:
         yield shared, lambda: cluster.workers
@@ -213,12 +213,15 @@ def _spread(shared: Shared[Builder], workers: Callable[[], int], tell: _Tell, *,
             return _found(survey.site, survey.device, tell)
         if state == "resumed":
             tell.report(f"Going on with the build that was begun in {survey.site.unfinished}.")
+        if survey.units < workers():
+            tell.report(f"There are {workers()} workers, and a unit for {survey.units}: the others have nothing to do.")
         tell.step("")
         tally = Spread(shared, survey, workers).write(tell.progress, tell.note)
         tell.step("drawing the preview, and verifying")
         verdict = shared.ask(Builder.close, tally.saturated, verify)
         seconds = {"total": time.monotonic() - begun, **tally.seconds}
-        run = _run(survey.device, seconds, resumed=state == "resumed") | {"workers": workers()}
+        run = _run(survey.device, seconds, resumed=state == "resumed")
+        run |= {"workers": workers()} if workers() else {}
         return _entered(survey.site, run, verdict, tell)
 
 

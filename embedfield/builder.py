@@ -29,6 +29,8 @@ class Survey(NamedTuple):
     """Where the field goes."""
     pieces: Pieces
     """In which it is written."""
+    units: int
+    """How many tiles or shards of the finest level there are."""
     device: str
     """Kind of device that computes, such as ``cpu``."""
     news: list[str]
@@ -64,7 +66,8 @@ class Builder:
 
     def survey(self) -> Survey:
         """Return what is asked for."""
-        return Survey(self.site, self.order.pieces, self.order.device, self.news)
+        order = self.order
+        return Survey(self.site, order.pieces, order.units.count, order.device, self.news)
 
     def begin(self) -> str:
         """Begin a build, or go on with one; return ``there``, ``resumed`` or ``begun``.

@@ -46,7 +46,7 @@ class Spread(NamedTuple):
     survey: Survey
     """What is built."""
     workers: Callable[[], int]
-    """How many of them there are."""
+    """How many of them there are; 0 where it is this process alone."""
 
     def write(self, count: Callable[[int, int], None], note: Callable[[str], None]) -> _Tally:
         """Have all pieces written that are missing, and enter them into the journal; return what that took.
@@ -74,15 +74,22 @@ class Spread(NamedTuple):
         note: Callable[[str], None],
     ) -> None:
         """Have the missing pieces of a stage written."""
-        grid = self.survey.pieces.grid
+        grid, units = self.survey.pieces.grid, self.survey.units
+        workers, slow = self.workers(), ""
 
-        def tell(slow: str = "") -> None:
+        def tell() -> None:
             count(tally.pixels, grid.width * grid.height)
-            note(", ".join(filter(None, [f"{tally.done:,} units on {self.workers()} workers", slow])))
+            who = f" on {workers:,} worker{'s' * (workers != 1)}" if workers else ""
+            note(", ".join(filter(None, [f"{tally.done:,} of {units:,} units{who}", slow])))
+
+        def look(found: str) -> None:
+            nonlocal workers, slow
+            workers, slow = self.workers(), found
+            tell()
 
         missing = [piece for piece in stage if not tally.has(piece)]
         tell()
-        for piece, written in self.shared.each(Builder.write, missing, tell):
+        for piece, written in self.shared.each(Builder.write, missing, look):
             tally.add(piece, written)
             tell()
 

@@ -43,6 +43,8 @@ class _Try[U]:
     unit: U
     failures: int = 0
     """How often it failed before."""
+    failed: set[str] = field(default_factory=set)
+    """At which workers: it is tried elsewhere."""
     seen: dict[str, float] = field(default_factory=dict)
     """Since when it is at a worker, by the worker's address."""
 
@@ -58,6 +60,8 @@ class Tasks[S]:
         self._ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
         # Of the last units, what they took.
         self._seconds = list[float]()
+        self._threads: dict[str, int] = self.client.nthreads()
+        self._looked = time.monotonic()
 
     def ask[*A, R](self, task: Callable[[S, *A], R], *words: *A) -> R:
         """Have one worker do a task."""
@@ -86,8 +90,9 @@ class Tasks[S]:
             if not self._running:
                 return
             future = self._next()
+            if time.monotonic() - self._looked > LOOK:
+                self._look(note)
             if future is None:
-                note(self._slow())
                 continue
             tried = self._running.pop(future)
             if future.status == "finished":
@@ -106,19 +111,25 @@ class Tasks[S]:
 
     def _most(self) -> int:
         """Return how many units are submitted at a time: enough for all workers, however many there are in all."""
-        threads: dict[str, int] = self.client.nthreads()
-        return max(LEAST, 2 * sum(threads.values()) + 2)
+        return max(LEAST, 2 * sum(self._threads.values()) + 2)
 
     def _submit(self, tried: _Try[Any], task: Callable[..., Any], *words: Any) -> None:
         number = next(self._numbers)
         if number and not number % TIDY:
             self._tidy()
         key = self.key, number
+        others = [worker for worker in self._threads if worker not in tried.failed] if tried.failed else []
+        elsewhere: dict[str, Any] = {"workers": others, "allow_other_workers": True} if others else {}
         # Tried again by us, who tell of it.
-        future = self.client.submit(done, self.key, task, words, key=key, pure=False, retries=0)
+        future = self.client.submit(done, self.key, task, words, key=key, pure=False, retries=0, **elsewhere)
         tried.seen.clear()
         self._running[future] = tried
         future.add_done_callback(self._ended.put)
+
+    def _look(self, note: Callable[[str], None]) -> None:
+        """See who is there, and tell who is slow."""
+        self._looked, self._threads = time.monotonic(), self.client.nthreads()
+        note(self._slow())
 
     def _tidy(self) -> None:
         """Have the scheduler forget the names of tasks that are done, which it keeps, and of what kind each was."""
@@ -176,7 +187,9 @@ class Tasks[S]:
         """
         # Dask tells of lost workers once it has counted to its own number.
         tried.failures += 1 + (getattr(error, "allowed_failures", None) or 0)
-        said = f"{tried.unit} failed {_where(error)}: {_reason(error)}"
+        where = _where(error)
+        tried.failed.add(where.removeprefix(WHERE))
+        said = f"{tried.unit} failed {where}: {_reason(error)}"
         if tried.failures >= TRIES:
             raise ClusterError(
                 f"{said}. It failed {tried.failures} times. Mend that, and give the same command again; what a build "
