@@ -251,10 +251,15 @@ def placed(path: Path, write: Callable[[Path], object]) -> Path:
 def sync(*paths: Path) -> None:
     """Wait until files are on the disk, and their names too."""
     for path in paths:
-        with path.open("rb+") as file:
-            os.fsync(file.fileno())
+        sync_file(path)
     for folder in {path.parent for path in paths}:
         sync_folder(folder)
+
+
+def sync_file(path: Path) -> None:
+    """Wait until the bytes of a file are on the disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def sync_folder(path: Path) -> None:

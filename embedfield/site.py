@@ -14,7 +14,7 @@ from embedfield.errors import OutputExistsError, StorageError
 from embedfield.folder import check_idle, held, old_folder, put_in_place, remove, work_folder
 from embedfield.formats import open_field
 from embedfield.formats.journal import Journal
-from embedfield.integrity import storage_errors, sync
+from embedfield.integrity import storage_errors, sync_file, sync_folder
 from embedfield.plan import PLAN, result_folder, sweep
 
 if TYPE_CHECKING:
@@ -264,12 +264,12 @@ class DiskSite(Site):
         """Move files, each once it is on the disk."""
         for name in names:
             target = self.result / name
-            sync(folder / name)
+            sync_file(folder / name)
             # Of a build that was given up, or ended by others, nothing may come back.
             self._check_there()
             target.parent.mkdir(parents=True, exist_ok=True)
             (folder / name).replace(target)
-            sync(target)
+            sync_folder(target.parent)
 
     def _check_there(self) -> None:
         if not (self.work / PLAN).exists():

@@ -413,7 +413,7 @@ def test_sample_of_a_model_by_pixels_that_nobody_named_is_a_wrong_use(
 def test_a_build_that_is_told_to_end_leaves_what_the_next_goes_on_with(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys; from embedfield import cli;"
-        "import embedfield.build; embedfield.build.write_both = lambda *_: os.kill(os.getpid(), signal.SIGTERM);"
+        "import embedfield.closing; embedfield.closing.write_both = lambda *_: os.kill(os.getpid(), signal.SIGTERM);"
         "sys.argv = ['embedfield', 'build', '--model', 'xyz', '--res', '1', '--out', sys.argv[1]]; cli.main()"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False, timeout=60)

@@ -187,5 +187,5 @@ class Cluster:
         finally:
             shared.cancel()
             if self.client.status == "running":
-                with suppress(KeyError):  # a worker that has just come has nothing yet
+                with suppress(KeyError, OSError):  # of a worker that has just come, or is just lost
                     self.client.unregister_worker_plugin(key)
