@@ -14,7 +14,8 @@
     ├── FormatError            (ValueError)       a file that is not a field, or of no known format
     ├── StorageError           (OSError)          a disk that is full, or may not be written
     ├── OutputExistsError      (FileExistsError)  something stands where the result should go
-    └── BusyError              (RuntimeError)     another process is writing there
+    ├── BusyError              (RuntimeError)     another process is writing there
+    └── ClusterError           (RuntimeError)     a cluster that is not there, is lost, or fails at a unit
 
 A message says what was asked, why it cannot be, and what to do; the command
 line prints it as one line and exits with 1.

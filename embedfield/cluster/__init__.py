@@ -126,17 +126,25 @@ def _client(where: str, gpus: int, held: ExitStack) -> Client:
         from embedfield.cluster.local import room, started
 
         wanted = int(local[1]) if local[1] else gpus or room()
-        return held.enter_context(Client(held.enter_context(started(wanted, gpus))))
+        return held.enter_context(Client(held.enter_context(started(wanted, gpus)), set_as_default=False))
     if where.endswith(".json") and not os.path.exists(where):  # noqa: PTH110  Dask takes it as a text
         raise ClusterError(f"{where} does not exist. Give the file that 'dask scheduler --scheduler-file' wrote.")
     named = {"scheduler_file": where} if where.endswith(".json") else {"address": where}
     try:
-        return held.enter_context(Client(**named, timeout=ANSWER))
+        return held.enter_context(Client(**named, timeout=ANSWER, set_as_default=False))
     except (OSError, ValueError) as error:
         raise ClusterError(
             f"No Dask scheduler answers at {where}: {first_line(error)}. Look at the address, and whether 'dask "
             "scheduler' runs there."
         ) from error
+
+
+def lost() -> ClusterError:
+    """Return the error that says that a scheduler is lost."""
+    return ClusterError(
+        "The cluster is lost: its scheduler does not answer any more. Give the same command again; what a build has "
+        "finished is kept."
+    )
 
 
 class Cluster:
@@ -149,7 +157,39 @@ class Cluster:
     @property
     def workers(self) -> int:
         """How many there are now."""
-        return len(self.client.nthreads())
+        return len(self.threads())
+
+    def threads(self) -> dict[str, int]:
+        """Return how many threads each of them has, by its address.
+
+        Raises:
+            ClusterError: If the scheduler is lost.
+        """
+        with self.asking():
+            found: dict[str, int] = self.client.nthreads()
+        return found
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Turn the silence of a scheduler that is asked for something into an error of ours.
+
+        Raises:
+            ClusterError: If it is lost.
+        """
+        self.check_there()
+        try:
+            yield
+        except (OSError, RuntimeError) as error:  # its own, of a connection that is closed, are of both kinds
+            raise lost() from error
+
+    def check_there(self) -> None:
+        """Refuse to go on without a scheduler.
+
+        Raises:
+            ClusterError: If it is lost.
+        """
+        if self.client.status != "running":
+            raise lost()
 
     def wait(self) -> None:
         """Wait until there is a worker."""
@@ -166,21 +206,17 @@ class Cluster:
             begin: Makes it, once in a worker's process, when its first task comes; picklable.
 
         Raises:
-            ClusterError: If the workers do not have this software.
+            ClusterError: If the workers or the scheduler do not have this software.
         """
         from distributed.protocol.pickle import dumps
 
         from embedfield.cluster.tasks import Tasks
         from embedfield.cluster.worker import Given
 
+        self._check_software()
         key = f"embedfield-{uuid.uuid4().hex}"
-        try:
+        with suppress(OSError):  # of a worker that is just lost: the scheduler gives it to all others
             self.client.register_plugin(Given(key, dumps(begin)))
-        except ImportError as error:
-            raise ClusterError(
-                f"The workers of {self.client.scheduler.address} cannot work: {first_line(error)}. Install there what "
-                "is installed here, of the same versions."
-            ) from error
         shared: Tasks[S] = Tasks(self, key)
         try:
             yield shared
@@ -189,3 +225,31 @@ class Cluster:
             if self.client.status == "running":
                 with suppress(KeyError, OSError):  # of a worker that has just come, or is just lost
                     self.client.unregister_worker_plugin(key)
+
+    def _check_software(self) -> None:
+        """Refuse a cluster where embedfield is not installed.
+
+        Raises:
+            ClusterError: If it is so.
+        """
+
+        def is_there() -> bool:
+            # Within, for it is sent as it is written here: what is of a module is looked for there before it is run.
+            from importlib.util import find_spec
+
+            return find_spec("embedfield") is not None
+
+        with self.asking():
+            found = {"the scheduler": self.client.run_on_scheduler(is_there), **self._run(is_there)}
+        without = [place for place, there in found.items() if there is False]
+        if without:
+            more = f" and {len(without) - 1} more" if len(without) > 1 else ""
+            raise ClusterError(
+                f"The cluster cannot work: {without[0]}{more} has no embedfield. Install there what is installed here, "
+                "of the same versions."
+            )
+
+    def _run(self, function: Callable[[], bool]) -> dict[str, bool]:
+        """Return what a function gives in each worker; of one that is just lost something else."""
+        found: dict[str, bool] = self.client.run(function, on_error="return")
+        return found

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Bytes of memory for each worker, with a margin: torch, an encoder, a unit.
 WORKER_BYTES = 3 * 2**30
+# By what a process is told which GPUs it sees, in order.
+GPUS = "CUDA_VISIBLE_DEVICES"
 CONFIG = {
     # A unit whose worker is lost comes back to us, who count.
     "distributed.scheduler.allowed-failures": 0,
@@ -66,6 +68,9 @@ def _options(number: int, gpus: int) -> dict[str, Any]:
 
 def _own_gpu(number: int, gpus: int) -> dict[str, str]:
     """Return the environment of a worker with a GPU: which it sees first, and its share of the processors."""
-    order = [str((number + other) % gpus) for other in range(gpus)]
+    # Of a process that was given some of a machine's GPUs only those.
+    given = os.environ.get(GPUS)
+    names = given.split(",") if given else [str(gpu) for gpu in range(gpus)]
+    order = [names[(number + other) % gpus] for other in range(gpus)]
     share = max(1, (os.cpu_count() or 1) // gpus)
-    return {"CUDA_VISIBLE_DEVICES": ",".join(order), PROCESSORS: str(share)}
+    return {GPUS: ",".join(order), PROCESSORS: os.environ.get(PROCESSORS, str(share))}

@@ -10,8 +10,10 @@ from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
 from distributed import KilledWorker
+from distributed.protocol.pickle import dumps
 
 from embedfield.amounts import first_line, time_text
+from embedfield.cluster import lost
 from embedfield.cluster.worker import WHERE, done
 from embedfield.errors import ClusterError
 
@@ -60,17 +62,15 @@ class Tasks[S]:
         self._ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
         # Of the last units, what they took.
         self._seconds = list[float]()
-        self._threads: dict[str, int] = self.client.nthreads()
+        self._threads = cluster.threads()
         self._looked = time.monotonic()
 
     def ask[*A, R](self, task: Callable[[S, *A], R], *words: *A) -> R:
         """Have one worker do a task."""
         asked: _Try[str] = _Try(task.__name__.strip("_").replace("_", " "))
         while True:
-            self._submit(asked, task, *words)
-            future = self._next()
-            while future is None:
-                future = self._next()
+            future = self._submit(asked, task, *words)
+            self._wait_for(future)
             del self._running[future]
             try:
                 answer: R = future.result().value
@@ -113,37 +113,55 @@ class Tasks[S]:
         """Return how many units are submitted at a time: enough for all workers, however many there are in all."""
         return max(LEAST, 2 * sum(self._threads.values()) + 2)
 
-    def _submit(self, tried: _Try[Any], task: Callable[..., Any], *words: Any) -> None:
+    def _submit(self, tried: _Try[Any], task: Callable[..., Any], *words: Any) -> Future:
         number = next(self._numbers)
         if number and not number % TIDY:
             self._tidy()
         key = self.key, number
         others = [worker for worker in self._threads if worker not in tried.failed] if tried.failed else []
         elsewhere: dict[str, Any] = {"workers": others, "allow_other_workers": True} if others else {}
+        # A scheduler reads what passes through it, and would import all that a task does.
+        packed = dumps((task, words))
         # Tried again by us, who tell of it.
-        future = self.client.submit(done, self.key, task, words, key=key, pure=False, retries=0, **elsewhere)
+        future: Future = self.client.submit(done, self.key, packed, key=key, pure=False, retries=0, **elsewhere)
         tried.seen.clear()
         self._running[future] = tried
         future.add_done_callback(self._ended.put)
+        return future
 
     def _look(self, note: Callable[[str], None]) -> None:
         """See who is there, and tell who is slow."""
-        self._looked, self._threads = time.monotonic(), self.client.nthreads()
+        self._looked, self._threads = time.monotonic(), self.cluster.threads()
         note(self._slow())
 
     def _tidy(self) -> None:
         """Have the scheduler forget the names of tasks that are done, which it keeps, and of what kind each was."""
 
         def tidy(dask_scheduler: Any = None) -> None:
-            # Within, for it is sent as it is written here: a scheduler need not have this software.
+            # Within, for it is sent as it is written here.
             from dask.utils import key_split
 
             key_split.cache_clear()
-            for span in dask_scheduler.extensions["spans"].spans.values():
-                if span._metadata is not None:  # noqa: SLF001  it has no other name
-                    span._metadata["collections"].clear()  # noqa: SLF001  the same
+            # It has no public name, and may have none at all in another version.
+            for span in getattr(dask_scheduler.extensions.get("spans"), "spans", {}).values():
+                told = getattr(span, "_metadata", None)
+                if told:
+                    told["collections"].clear()
 
-        self.client.run_on_scheduler(tidy)
+        with self.cluster.asking():
+            self.client.run_on_scheduler(tidy)
+
+    def _wait_for(self, future: Future) -> None:
+        """Wait until a task ended; of others that do so meanwhile the turn comes later.
+
+        Raises:
+            ClusterError: If the scheduler is lost.
+        """
+        others = list[Any]()
+        while (ended := self._next()) is not future:
+            others += [ended] if ended else []
+        for other in others:
+            self._ended.put(other)
 
     def _next(self) -> Future | None:
         """Return a task that ended; None if none did for a while.
@@ -154,26 +172,14 @@ class Tasks[S]:
         try:
             future: Future = self._ended.get(timeout=LOOK)
         except queue.Empty:
-            self._check_there()
+            self.cluster.check_there()
             return None
         if future.status == "lost" and self.client.status == "running":
             future.add_done_callback(self._ended.put)  # its answer went with its worker: Dask has it made again
             return None
         if future.status in {"cancelled", "lost"}:
-            self._check_there(lost=True)
+            raise lost()
         return future if future in self._running else None
-
-    def _check_there(self, *, lost: bool = False) -> None:
-        """Refuse to go on without a scheduler.
-
-        Raises:
-            ClusterError: If there is none.
-        """
-        if lost or self.client.status != "running":
-            raise ClusterError(
-                "The cluster is lost: its scheduler does not answer any more. Give the same command again; what a "
-                "build has finished is kept."
-            )
 
     def _error(self, future: Future) -> BaseException:
         error: BaseException = future.exception()
@@ -188,7 +194,8 @@ class Tasks[S]:
         # Dask tells of lost workers once it has counted to its own number.
         tried.failures += 1 + (getattr(error, "allowed_failures", None) or 0)
         where = _where(error)
-        tried.failed.add(where.removeprefix(WHERE))
+        if not isinstance(error, KilledWorker):  # that one is gone, and a choice of workers is a queue for each
+            tried.failed.add(where.removeprefix(WHERE))
         said = f"{tried.unit} failed {where}: {_reason(error)}"
         if tried.failures >= TRIES:
             raise ClusterError(
@@ -200,7 +207,8 @@ class Tasks[S]:
     def _slow(self) -> str:
         """Return in words which units take much longer than others, and where; nothing if none does."""
         now, limit = time.monotonic(), max(SLOW, TIMES * statistics.median(self._seconds or [0.0]))
-        there = {key: worker for worker, keys in self.client.processing().items() for key in keys}
+        with self.cluster.asking():
+            there = {key: worker for worker, keys in self.client.processing().items() for key in keys}
         slow = list[str]()
         for future, tried in self._running.items():
             worker = there.get(future.key)

@@ -77,10 +77,16 @@ class _Noted:
             error.add_note(self._where)
 
 
-def done(key: str, task: Callable[..., Any], words: tuple[Any, ...]) -> Answer:
-    """Do a task in a worker, by what it was given under a name."""
+def done(key: str, packed: bytes) -> Answer:
+    """Do a task in a worker, by what it was given under a name.
+
+    Args:
+        key: That name.
+        packed: The task and its words, pickled.
+    """
     worker = get_worker()
     begun = time.monotonic()
     with _Noted(f"{WHERE}{worker.address}"):
+        task, words = loads(packed)
         value = worker.plugins[key].do(task, words)
     return Answer(value, time.monotonic() - begun)

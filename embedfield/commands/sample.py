@@ -115,7 +115,7 @@ def sample(
         sampled = sample_file(
             fields, file, output, method=method, stats=stat or None, columns=columns,  # type: ignore[arg-type]
             buffer=buffer, overwrite=overwrite, progress=progress.count, step=progress.step,
-            client=dask, again=again, gpus=_gpus() if chosen and dask else 0, report=news.print,
+            client=dask, again=again, gpus=_gpus() if chosen and dask and device != "cpu" else 0, report=news.print,
         )  # fmt: skip
     found = ", ".join(f"{count:,} {status}" for status, count in sampled.statuses.items()) or "none"
     news.print(f"{sampled.rows:,} places: {found}")
