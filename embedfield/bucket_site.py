@@ -12,6 +12,7 @@ import tempfile
 import weakref
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -129,6 +130,17 @@ class BucketSite(Site):
         with BucketJournal(self._build, self._field.sizes()) as journal:
             yield journal
 
+    def digests(self, pieces: Pieces) -> dict[str, str]:
+        """Look into the journal: another process may have begun the same build anew, and removed what was there."""
+        with self.journal(pieces) as journal:
+            for piece in chain.from_iterable(pieces.stages()):
+                if not all(map(journal.done, pieces.units(piece))):
+                    raise StorageError(
+                        f"{piece} of {self._field} is gone: another process began the same build anew. Give the same "
+                        "command again when that one is done."
+                    )
+            return journal.digests
+
     @contextmanager
     def bench(self) -> Iterator[Path]:
         """Lend a temporary folder."""
@@ -162,18 +174,19 @@ class BucketSite(Site):
         return path.relative_to(self.result).as_posix()
 
     def settle(self) -> None:
-        """Put there what belongs to the field."""
+        """Put there what belongs to the field; the bookkeeping stays until it is entered, for the item comes then."""
         for path in sorted(self.result.iterdir()):
             if path.is_file() and not path.name.startswith("."):
                 self._field.put(path.name, path)
-        self.sweep()
 
     def open_settled(self) -> StoredField:
         """Open the raster that is there."""
         objects, folders = self._field.look()
         there = {*objects, *folders} - {PICTURE}
-        raster = next(name for suffix in OPENERS for name in sorted(there) if name.endswith(suffix))
-        return open_field(str(self._field.address.inside(raster)))
+        rasters = [name for suffix in OPENERS for name in sorted(there) if name.endswith(suffix)]
+        if not rasters:
+            raise FormatError(f"{self} holds no raster any more. Another process removed it; give the command again.")
+        return open_field(str(self._field.address.inside(rasters[0])))
 
     def sweep(self) -> None:
         """Remove the bookkeeping of a build."""

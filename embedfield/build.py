@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from embedfield.builder import Builder
@@ -20,7 +21,6 @@ from embedfield.spread import Spread, portable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from pathlib import Path
 
     import pystac
     from distributed import Client
@@ -181,6 +181,7 @@ def _entered(site: Site, run: dict[str, Any], news: Iterable[str], tell: _Tell) 
     """Enter a field that is whole into the catalogue, and open it."""
     stored = site.open_settled()
     item = add_to_catalog(site.out, stored, run)
+    site.sweep()
     for line in (f"{_summary(stored, item)}, in {run['seconds']['total']:.1f} s", *news):
         tell.report(line)
     return stored
@@ -195,7 +196,8 @@ def _shared(
     if client is None:
         yield Alone(begin), lambda: 0
         return
-    with cluster_of(client, gpus=gpus(), report=tell.report) as cluster, cluster.share(begin) as shared:
+    devices = 0 if asked["device"] == "cpu" else gpus()
+    with cluster_of(client, gpus=devices, report=tell.report) as cluster, cluster.share(begin) as shared:
         yield shared, lambda: cluster.workers
 
 
@@ -213,8 +215,9 @@ def _spread(shared: Shared[Builder], workers: Callable[[], int], tell: _Tell, *,
             return _found(survey.site, survey.device, tell)
         if state == "resumed":
             tell.report(f"Going on with the build that was begun in {survey.site.unfinished}.")
-        if survey.units < workers():
-            tell.report(f"There are {workers()} workers, and a unit for {survey.units}: the others have nothing to do.")
+        tasks = sum(1 for _ in next(survey.pieces.stages()))
+        if tasks < workers():
+            tell.report(f"There are {workers()} workers, and work for {tasks}: the others have nothing to do.")
         tell.step("")
         tally = Spread(shared, survey, workers).write(tell.progress, tell.note)
         tell.step("drawing the preview, and verifying")
@@ -275,6 +278,7 @@ def _found(site: Site, device: str, tell: _Tell) -> StoredField:
     site.sweep()
     if not is_entered(site.out, stored):
         add_to_catalog(site.out, stored, {"device": device})
-    hint = "" if site.has_certificate() else f" It has no certificate: 'embedfield verify {site}' makes one."
+    use = "makes one" if isinstance(site.place, Path) else "tells what it would say"
+    hint = "" if site.has_certificate() else f" It has no certificate: 'embedfield verify {site}' {use}."
     tell.report(f"{site} is there already, and the same.{hint}")
     return stored

@@ -106,24 +106,27 @@ class Builder:
     def _bench(self) -> Path:
         """A folder of this process, with all that the raster has but its pieces."""
         folder = self._held.enter_context(self.site.bench())
-        self.order.pieces.prepare(self._work(folder), folder)
+        work, _ = self._work(folder)
+        self.order.pieces.prepare(work, folder)
         return folder
 
-    def _work(self, folder: Path) -> Work:
-        notes = folder / "notes"
-        notes.mkdir(exist_ok=True)
-        return Work(self.plan.field, self.plan.packing, Notes(notes), lambda _: None)
+    def _work(self, folder: Path) -> tuple[Work, Notes]:
+        """Return what is written in a folder, and where it is noted that it is."""
+        (folder / "notes").mkdir(exist_ok=True)
+        notes = Notes(folder / "notes")
+        return Work(self.plan.field, self.plan.packing, notes, lambda _: None), notes
 
     def write(self, piece: Piece) -> Written:
         """Compute and write a piece, and deliver its files."""
         bench, pieces = self._bench, self.order.pieces
-        work, needed = self._work(bench), pieces.needed(piece)
-        self.site.fetch(needed, bench)
-        pieces.write(work, bench, piece)
-        for name in needed:
-            (bench / name).unlink(missing_ok=True)
-        assert isinstance(work.journal, Notes)  # noqa: S101  for mypy: it is ours
-        entries = entries_of(work.journal, bench)
+        (work, notes), needed = self._work(bench), pieces.needed(piece)
+        try:
+            self.site.fetch(needed, bench)
+            pieces.write(work, bench, piece)
+        finally:
+            for name in needed:
+                (bench / name).unlink(missing_ok=True)
+        entries = entries_of(notes, bench)
         self.site.deliver(bench, [name for entry in entries for name in entry["sha256"]])
         return Written(entries, work.clock.seconds)
 
@@ -133,13 +136,19 @@ class Builder:
         Args:
             saturated: How many values of the field saturated.
             verify: Hold it against its encoder.
+
+        Raises:
+            StorageError: If a piece is gone.
         """
+        if self.order.begun() is None and self.site.stands():
+            return []  # a worker that was lost at this had all of it done
         pieces, result = self.order.pieces, self.plan.result
-        work = self._work(self._bench)
+        known = self.site.digests(pieces)
+        # A worker that was lost at this may have got as far as to commit.
+        put_back(self.plan, self.order.raster)
+        work, _ = self._work(self._bench)
         pieces.prepare(work, result)
         raster = pieces.finish(work, result, saturated)
-        with self.site.journal(pieces) as journal:
-            known = journal.digests
         return close(self.order, self.plan, raster, lambda _: None, verify=verify, known=known)
 
     def __getstate__(self) -> dict[str, Any]:

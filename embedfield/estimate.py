@@ -17,7 +17,6 @@ from embedfield.formats import packing, peak_memory
 from embedfield.formats.geozarr import SHARD
 from embedfield.formats.packing import strip_rows
 from embedfield.formats.shards import shards_across
-from embedfield.integrity import storage_errors
 from embedfield.order import Order
 from embedfield.outlook import Measured, Outlook, check_workers, like_a_worker
 from embedfield.trial import PLACES, Trial
@@ -200,7 +199,7 @@ def estimate_build(
     with like_a_worker() if workers else nullcontext():
         order = Order.of(model, res, **asked, sized=workers is None)
         loading = time.monotonic() - begun
-        with storage_errors(order.site.folder):
+        with order.site.errors():
             order.site.check_idle()
             there, plan = order.fulfilled(), order.begun()
         done, memory = plan.pixels_done(order.units) if plan else None, _memory()

@@ -11,6 +11,7 @@ import numpy as np
 from embedfield import models
 from embedfield.bucket_site import BucketSite
 from embedfield.catalog import check_catalog
+from embedfield.disk_site import DiskSite
 from embedfield.errors import DeviceError, FormatError, GridError, OutputExistsError, PackingError
 from embedfield.evaluate import ROUNDED, EncodedField, Precision, check_centres, load
 from embedfield.folder import area_of, field_id
@@ -23,7 +24,6 @@ from embedfield.plan import Plan, identity, precision_begun
 from embedfield.precision import choose
 from embedfield.reduce import check_components
 from embedfield.region import Region
-from embedfield.site import DiskSite
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -191,7 +191,7 @@ class Order:
         """
         self.site.bring_plan()
         try:
-            return Plan.find(self.site.work, self.field, self.pca, self.device)
+            return Plan.find(self.site.work, self.field, self.pca, self.device, self.site.unfinished)
         except OutputExistsError:
             if not self.overwrite:
                 raise

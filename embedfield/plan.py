@@ -49,7 +49,7 @@ class Plan:
         return result_folder(self.folder)
 
     @classmethod
-    def find(cls, folder: Path, field: Field, pca: int | None, device: str) -> Plan | None:
+    def find(cls, folder: Path, field: Field, pca: int | None, device: str, place: str) -> Plan | None:
         """Return the plan that an earlier process wrote into a folder; None if it got nowhere. Nothing is changed.
 
         Args:
@@ -57,6 +57,7 @@ class Plan:
             field: What is built, whole vectors.
             pca: How many principal components are kept; None for the vectors themselves.
             device: Kind of device that computes, such as ``cpu``.
+            place: Where the build is kept, for those who read of it: the folder may be a copy.
 
         Raises:
             OutputExistsError: If the build that was begun there is another.
@@ -67,7 +68,7 @@ class Plan:
         for name, value in _wanted(field, pca, device).items():
             if begun["identity"].get(name) != value:
                 raise OutputExistsError(
-                    f"An unfinished build stands in {folder}, and its {name} is {begun['identity'].get(name)!r}; this "
+                    f"An unfinished build stands in {place}, and its {name} is {begun['identity'].get(name)!r}; this "
                     f"build's is {value!r}. Give --overwrite to begin anew, or write elsewhere with --out."
                 )
         if pca is not None:

@@ -75,22 +75,26 @@ class Spread(NamedTuple):
     ) -> None:
         """Have the missing pieces of a stage written."""
         grid, units = self.survey.pieces.grid, self.survey.units
-        workers, slow = self.workers(), ""
+        workers, slow, made = self.workers(), "", 0
+        missing = [piece for piece in stage if not tally.has(piece)]
+        # Of coarser levels no pixel is left to count.
+        coarser = bool(missing and missing[0].level)
 
         def tell() -> None:
             count(tally.pixels, grid.width * grid.height)
+            done = f"{made:,} of {len(missing):,} coarser" if coarser else f"{tally.done:,} of {units:,}"
             who = f" on {workers:,} worker{'s' * (workers != 1)}" if workers else ""
-            note(", ".join(filter(None, [f"{tally.done:,} of {units:,} units{who}", slow])))
+            note(", ".join(filter(None, [f"{done} units{who}", slow])))
 
         def look(found: str) -> None:
             nonlocal workers, slow
             workers, slow = self.workers(), found
             tell()
 
-        missing = [piece for piece in stage if not tally.has(piece)]
         tell()
         for piece, written in self.shared.each(Builder.write, missing, look):
             tally.add(piece, written)
+            made += 1
             tell()
 
 

@@ -34,7 +34,7 @@ FLOORS: list[set[str]] = [
     {
         *("precision", "plan", "folder", "order", "trial", "verify", "advice", "advise", "estimate", "build"),
         *("certify", "embedder", "accessor", "backend", "describe", "similar"),
-        *("covered", "outlook", "site", "bucket_site", "closing", "builder", "spread"),
+        *("covered", "outlook", "site", "disk_site", "bucket_site", "closing", "builder", "spread"),
     },
     {"cli", "commands", "__init__"},
     {"__main__"},
@@ -62,7 +62,13 @@ WITHIN = {
     *(("stac", "formats"), ("catalog", "stac"), ("catalog", "formats"), ("catalog", "certificate")),
     *(("build", "order"), ("build", "builder"), ("build", "closing"), ("build", "spread"), ("folder", "plan")),
     *(("site", "folder"), ("site", "plan"), ("bucket_site", "site"), ("bucket_site", "plan")),
-    ("order", "bucket_site"),
+    *(
+        ("order", "bucket_site"),
+        ("order", "disk_site"),
+        ("disk_site", "site"),
+        ("disk_site", "folder"),
+        ("disk_site", "plan"),
+    ),
     *(("closing", "folder"), ("closing", "verify"), ("builder", "closing"), ("builder", "order"), ("order", "site")),
     ("spread", "builder"),
     *(("order", "plan"), ("order", "precision"), ("order", "folder"), ("certify", "folder"), ("certify", "verify")),

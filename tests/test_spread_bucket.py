@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,12 @@ from s3 import CLOSED, Cloud, bucket, cloud
 from small import Small, make_small
 
 import embedfield as ef
-from embedfield.cluster import cluster_of
+from embedfield.builder import Builder
+from embedfield.cluster import Alone, cluster_of
 from embedfield.errors import FormatError, OutputExistsError, StorageError
 from embedfield.formats.bucket import Bucket
 from embedfield.formats.geozarr import store_of
+from embedfield.spread import Spread, portable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -165,3 +168,37 @@ def test_what_stands_in_the_way_is_said_before_work_begins(bucket: str, cloud: C
     with pytest.raises(FormatError, match="is no STAC catalogue"):
         ef.build_field("xyz", 30, out=f"s3://{bucket}")
     assert list(Bucket.of(f"s3://{bucket}").sizes()) == ["catalog.json"]
+
+
+def test_a_build_whose_pieces_another_removed_does_not_become_a_field(bucket: str) -> None:
+    begin = partial(Builder.of, portable({"model": "sh-l10", "res": 1, "format": "zarr", "out": f"s3://{bucket}/c"}))
+    slow, quick = Alone(begin), Alone(begin)
+    survey, done = quick.ask(Builder.survey), list[int]()
+    slow.ask(Builder.survey)
+    assert quick.ask(Builder.begin) == "begun"
+
+    def meanwhile(pixels: int, total: int) -> None:
+        if pixels > total / 2 and not done:
+            done.append(pixels)
+            slow.ask(lambda builder: builder.order.begin())  # it saw no plan, and measured until now
+
+    tally = Spread(quick, survey, lambda: 0).write(meanwhile, lambda _: None)
+    with pytest.raises(StorageError, match="is gone: another process began the same build anew"):
+        quick.ask(Builder.close, tally.saturated, False)
+
+
+def test_a_build_that_is_stopped_before_its_item_is_there_need_not_be_done_again(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {"model": "sh-l10", "res": 1, "format": "zarr", "out": f"s3://{bucket}/c"}
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("embedfield.build.add_to_catalog", stop)
+        with pytest.raises(KeyboardInterrupt):
+            ef.build_field(**asked)
+    shares = list[float]()
+    ef.build_field(**asked, progress=lambda done, total: shares.append(done / total))
+    assert shares[0] == 1

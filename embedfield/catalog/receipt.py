@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # What an item says of the run.
-RUN = ("device", "seconds", "resumed")
+RUN = ("device", "seconds", "resumed", "workers")
 
 
 class Receipt(NamedTuple):

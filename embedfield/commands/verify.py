@@ -37,7 +37,8 @@ def verify(
     for line in certificate.lines:
         news.print(line)
     if kept is None:
-        news.print(f"Nothing was kept: {path} does not lie in a folder of its own, as 'embedfield build' makes one.")
+        why = "is not on this disk" if "://" in path else "does not lie in a folder of its own, as 'build' makes one"
+        news.print(f"Nothing was kept: {path} {why}.")
     else:
         out.print(kept)
 
@@ -52,7 +53,7 @@ def _print_faults(name: str) -> None:
     if isinstance(path, Address):
         raise FormatError(f"{name} is not on this disk, where its checksums could be compared. Copy its folder here.")
     if not path.exists():
-        raise FormatError(f"{path} does not exist. Give a .tif, .vrt or .zarr, or the folder of a field.")
+        raise FormatError(f"{path} does not exist. Give a .tif, .vrt, .zarr or .icechunk, or the folder of a field.")
     path = absolute(path)
     folder = path if path.is_dir() and path.suffix not in {".zarr", ".icechunk"} else path.parent
     faults = check_sums(folder)
