@@ -14,9 +14,13 @@ import pytest
 import rasterio
 import rasterio.shutil
 import rioxarray
+import shapely
 import xarray as xr
 from fields import ArrayField, Breaking, bumpy, listing
+from rasterio.env import get_gdal_config
 from rasterio.errors import RasterioIOError
+from rasterio.features import rasterize
+from rasterio.transform import from_origin
 from rasterio.windows import Window as RasterioWindow
 from rio_cogeo.cogeo import cog_validate
 
@@ -497,3 +501,18 @@ def test_the_leftover_of_a_killed_write_is_in_nobodys_way(tmp_path: Path) -> Non
     write_field(ArrayField(bumpy(1, 20, 30)), tmp_path / "field.tif").close()
     assert listing(tmp_path) == ["field.tif"]
     assert cog_validate(tmp_path / "field.tif", strict=True)[0]
+
+
+def test_gdal_keeps_blocks_of_megabytes_and_burns_masks_as_before_a_field_was_read(tmp_path: Path) -> None:
+    triangle = shapely.Polygon([(-61.3, -20.7), (44.9, 3.1), (-10.2, 52.6)])
+    mask = burnt(triangle)
+    with write_field(ArrayField(np.ones((DIM, 300, 300))), tmp_path / "field.tif") as field, field._env():
+        assert get_gdal_config("GDAL_CACHEMAX") == 64 * 2**20
+        field.read()
+        np.testing.assert_array_equal(burnt(triangle), mask)
+    np.testing.assert_array_equal(burnt(triangle), mask)
+
+
+def burnt(shape: shapely.Polygon) -> Any:
+    """Return what GDAL burns of a shape in degrees, where it is told to take all that it touches."""
+    return rasterize([shape], (720, 1440), transform=from_origin(-180, 90, 0.25, 0.25), all_touched=True)

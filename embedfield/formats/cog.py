@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 BUDGET = 512 * 2**20
 # The same of a file of a set: while one is compressed and written, the next is computed.
 TILE_BUDGET = BUDGET // 2
-# Megabytes that GDAL may keep of blocks, which otherwise is a twentieth of all memory.
-CACHE = 64
+# Bytes that GDAL may keep of blocks, which otherwise are a twentieth of all memory.
+CACHE = 64 * 2**20
 # What this process has opened on a network. GDAL remembers such files, and which were not there, as long as it runs.
 KNOWN: set[str] = set()
 

@@ -36,8 +36,8 @@ RGB_SIZE = 1024
 COMPRESSION = 4
 # Side of the blocks of a GeoTIFF, as readers in browsers like them.
 BLOCKSIZE = 256
-# Megabytes that GDAL may keep of blocks, which otherwise is a twentieth of all memory.
-CACHE = 64
+# Bytes that GDAL may keep of blocks, which otherwise are a twentieth of all memory.
+CACHE = 64 * 2**20
 
 
 def write_preview(field: Field, path: Path, colours: Colours | None = None) -> None:
