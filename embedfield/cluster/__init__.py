@@ -7,11 +7,15 @@ at one unit at a time, and the scheduler holds a few names and never an array.
 
 from __future__ import annotations
 
-import os
+import asyncio
+import json
+import logging
 import re
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from embedfield.amounts import first_line
@@ -95,12 +99,25 @@ def cluster_of(
         ClusterError: If there is none, or nobody answers.
     """
     with ExitStack() as held:
-        client = _client(where, gpus, held) if isinstance(where, str) else where
-        if client.asynchronous:
-            raise ClusterError("The client is asynchronous. Give one made with asynchronous=False.")
+        client = _client(where, gpus, held) if isinstance(where, str) else _checked(where)
         cluster = Cluster(client, report)
         cluster.wait()
         yield cluster
+
+
+def _checked(client: object) -> Client:
+    """Return a client that can be used.
+
+    Raises:
+        ClusterError: If it cannot, or is none.
+    """
+    from distributed import Client
+
+    if not isinstance(client, Client):
+        raise ClusterError(f"client={client!r} is no distributed.Client. Give one, or the address of a scheduler.")
+    if client.asynchronous:
+        raise ClusterError("The client is asynchronous. Give one made with asynchronous=False.")
+    return client
 
 
 def check_place(where: str) -> None:
@@ -114,6 +131,7 @@ def check_place(where: str) -> None:
             f"dask={where!r} is no cluster. Give local, local:N, the address of a scheduler such as tcp://HOST:8786, "
             "or the file that it wrote."
         )
+    _address(where)
 
 
 def _client(where: str, gpus: int, held: ExitStack) -> Client:
@@ -127,16 +145,52 @@ def _client(where: str, gpus: int, held: ExitStack) -> Client:
 
         wanted = int(local[1]) if local[1] else gpus or room()
         return held.enter_context(Client(held.enter_context(started(wanted, gpus)), set_as_default=False))
-    if where.endswith(".json") and not os.path.exists(where):  # noqa: PTH110  Dask takes it as a text
-        raise ClusterError(f"{where} does not exist. Give the file that 'dask scheduler --scheduler-file' wrote.")
-    named = {"scheduler_file": where} if where.endswith(".json") else {"address": where}
+    address = _address(where)
+    held.enter_context(_silenced())
     try:
-        return held.enter_context(Client(**named, timeout=ANSWER, set_as_default=False))
-    except (OSError, ValueError) as error:
+        # In a thread of its own: the caller's may have a loop already, as a notebook's has.
+        with ThreadPoolExecutor(1) as apart:
+            apart.submit(asyncio.run, _knock(address)).result()
+        return held.enter_context(Client(address, timeout=ANSWER, set_as_default=False))
+    except (OSError, ValueError, TypeError) as error:
         raise ClusterError(
             f"No Dask scheduler answers at {where}: {first_line(error)}. Look at the address, and whether 'dask "
             "scheduler' runs there."
         ) from error
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Keep Dask from telling at length of a connection that is lost: we say so in a line."""
+    loggers = [logging.getLogger(f"distributed.{name}") for name in ("client", "core", "comm")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _address(where: str) -> str:
+    """Return the address of a scheduler, which may be written in a file of its own."""
+    if not where.endswith(".json"):
+        return where
+    try:
+        return str(json.loads(Path(where).read_text(encoding="utf-8"))["address"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        fault = "does not exist" if isinstance(error, FileNotFoundError) else "names no scheduler"
+        raise ClusterError(f"{where} {fault}. Give the file that 'dask scheduler --scheduler-file' wrote.") from error
+
+
+async def _knock(address: str) -> None:
+    """See whether a scheduler answers: Dask's client waits without end for one who listens and says nothing."""
+    from distributed.comm import connect
+    from distributed.security import Security
+
+    asked = connect(address, timeout=ANSWER, **Security().get_connection_args("client"))
+    (await asyncio.wait_for(asked, ANSWER)).abort()
 
 
 def lost() -> ClusterError:
@@ -190,6 +244,16 @@ class Cluster:
         """
         if self.client.status != "running":
             raise lost()
+
+    def at_work(self) -> bool:
+        """Return whether any worker is: those that have too little memory are paused by Dask.
+
+        Raises:
+            ClusterError: If the scheduler is lost.
+        """
+        with self.asking():
+            workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        return any(worker.get("status") == "running" for worker in workers)
 
     def wait(self) -> None:
         """Wait until there is a worker."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import contextmanager
+import signal
+from contextlib import ExitStack, contextmanager
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -45,11 +47,26 @@ def started(workers: int, gpus: int) -> Iterator[SpecCluster]:
     # Where its pages would be: at any free port, for several clusters may be on a machine.
     pages = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
     scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, **pages}}
-    with (
-        dask.config.set(CONFIG),
-        SpecCluster(workers=specs, scheduler=scheduler, silence_logs=logging.CRITICAL) as cluster,
-    ):
+    with ExitStack() as held:
+        held.enter_context(dask.config.set(CONFIG))
+        with _undisturbed():
+            cluster = SpecCluster(workers=specs, scheduler=scheduler, silence_logs=logging.CRITICAL)
+            held.enter_context(cluster)
         yield cluster
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Have Ctrl-C wait until a cluster is whole; its threads, and the processes that these start, never hear of it."""
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # which would let it through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _options(number: int, gpus: int) -> dict[str, Any]:

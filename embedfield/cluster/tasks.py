@@ -62,7 +62,7 @@ class Tasks[S]:
         self._ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
         # Of the last units, what they took.
         self._seconds = list[float]()
-        self._threads = cluster.threads()
+        self._threads, self._idle = cluster.threads(), False
         self._looked = time.monotonic()
 
     def ask[*A, R](self, task: Callable[[S, *A], R], *words: *A) -> R:
@@ -85,8 +85,7 @@ class Tasks[S]:
         """Have a task done for each of many units."""
         source = iter(units)
         while True:
-            for unit in islice(source, max(0, self._most() - len(self._running))):
-                self._submit(_Try(unit), task, unit)
+            self._submit_all(list(islice(source, max(0, self._most() - len(self._running)))), task)
             if not self._running:
                 return
             future = self._next()
@@ -113,20 +112,40 @@ class Tasks[S]:
         """Return how many units are submitted at a time: enough for all workers, however many there are in all."""
         return max(LEAST, 2 * sum(self._threads.values()) + 2)
 
-    def _submit(self, tried: _Try[Any], task: Callable[..., Any], *words: Any) -> Future:
+    def _submit_all(self, units: list[Any], task: Callable[..., Any]) -> None:
+        """Submit units that were not tried before.
+
+        Together, or Dask would give the first of them to workers at once, several to each, and would not keep them back
+        until a worker is free.
+        """
+        keys = [self._key() for _ in units]
+        packed = [dumps((task, (unit,))) for unit in units]
+        futures = (
+            self.client.map(done, [self.key] * len(units), packed, key=keys, pure=False, retries=0) if units else []
+        )
+        for future, unit in zip(futures, units, strict=True):
+            self._await(future, _Try(unit))
+
+    def _key(self) -> tuple[str, int]:
+        """Return the name of a new task."""
         number = next(self._numbers)
         if number and not number % TIDY:
             self._tidy()
-        key = self.key, number
+        return self.key, number
+
+    def _await(self, future: Future, tried: _Try[Any]) -> None:
+        tried.seen.clear()
+        self._running[future] = tried
+        future.add_done_callback(self._ended.put)
+
+    def _submit(self, tried: _Try[Any], task: Callable[..., Any], *words: Any) -> Future:
         others = [worker for worker in self._threads if worker not in tried.failed] if tried.failed else []
         elsewhere: dict[str, Any] = {"workers": others, "allow_other_workers": True} if others else {}
         # A scheduler reads what passes through it, and would import all that a task does.
         packed = dumps((task, words))
         # Tried again by us, who tell of it.
-        future: Future = self.client.submit(done, self.key, packed, key=key, pure=False, retries=0, **elsewhere)
-        tried.seen.clear()
-        self._running[future] = tried
-        future.add_done_callback(self._ended.put)
+        future: Future = self.client.submit(done, self.key, packed, key=self._key(), pure=False, retries=0, **elsewhere)
+        self._await(future, tried)
         return future
 
     def _look(self, note: Callable[[str], None]) -> None:
@@ -172,7 +191,7 @@ class Tasks[S]:
         try:
             future: Future = self._ended.get(timeout=LOOK)
         except queue.Empty:
-            self.cluster.check_there()
+            self._check_work()
             return None
         if future.status == "lost" and self.client.status == "running":
             future.add_done_callback(self._ended.put)  # its answer went with its worker: Dask has it made again
@@ -180,6 +199,20 @@ class Tasks[S]:
         if future.status in {"cancelled", "lost"}:
             raise lost()
         return future if future in self._running else None
+
+    def _check_work(self) -> None:
+        """Say so, once, if nobody is at work.
+
+        Raises:
+            ClusterError: If the scheduler is lost.
+        """
+        idle = not self.cluster.at_work()
+        if idle and not self._idle:
+            self.cluster.report(
+                "No worker is at work: they are gone, or Dask paused them for want of memory. Start others, or give "
+                "them more (--memory-limit)."
+            )
+        self._idle = idle
 
     def _error(self, future: Future) -> BaseException:
         error: BaseException = future.exception()

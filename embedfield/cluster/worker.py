@@ -6,6 +6,7 @@ import os
 import time
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakSet
 
 from distributed import WorkerPlugin, get_worker
 from distributed.protocol.pickle import loads
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 PROCESSORS = "EMBEDFIELD_PROCESSORS"
 # How an error tells where it happened.
 WHERE = "on worker "
+# Seconds after which it is let go of what nobody used, once there is more.
+UNUSED = 600.0
+# What this process was given, by all that lead.
+_GIVEN: WeakSet[Given] = WeakSet()
 # One unit at a time in a process, however many threads Dask gives it: memory is that of one unit.
 _TURN = Lock()
 
@@ -42,7 +47,7 @@ class Given(WorkerPlugin):  # type: ignore[misc]  # Dask is half typed
     def __init__(self, name: str, begin: bytes) -> None:
         """Give something to make, pickled: workers import what it needs when they make it, and not before."""
         self.name, self._begin = name, begin
-        self._state = list[Any]()
+        self._state, self._used = list[Any](), 0.0
 
     def setup(self, worker: Worker) -> None:
         """Take note of the processors that the worker may keep busy: its threads, unless it was told a number."""
@@ -55,9 +60,22 @@ class Given(WorkerPlugin):  # type: ignore[misc]  # Dask is half typed
     def do(self, task: Callable[..., Any], words: tuple[Any, ...]) -> Any:
         """Do a task, once no other is done in this process."""
         with _TURN, limited(self._threads), threadpool_limits(self._threads):
+            self._have_room()
             if not self._state:
                 self._state.append(loads(self._begin)())
             return task(self._state[0], *words)
+
+    def _have_room(self) -> None:
+        """Have others let go of what they have not used for long: whoever gave it may have been killed."""
+        self._used = time.monotonic()
+        _GIVEN.add(self)
+        for other in list(_GIVEN):
+            other.rest(self._used)
+
+    def rest(self, now: float) -> None:
+        """Let go of what was made, if that is long unused; it can be made again."""
+        if now - self._used > UNUSED:
+            self._state.clear()
 
 
 class _Noted:
