@@ -92,7 +92,8 @@ def put_back(plan: Plan, raster: str) -> None:
         plan: Of the build.
         raster: Name of the Zarr.
     """
-    if (plan.folder / COMMITTED).exists() and not (plan.result / raster).exists():
+    if (plan.folder / COMMITTED).exists():
+        remove(plan.result / raster)
         (plan.folder / COMMITTED).rename(plan.result / raster)
 
 
