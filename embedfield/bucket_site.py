@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedfield.certificate import FILE as CERTIFICATE
-from embedfield.errors import FormatError, StorageError
+from embedfield.errors import BusyError, FormatError, StorageError
 from embedfield.formats import ITEM, OPENERS, PICTURE, open_field
 from embedfield.formats.bucket_journal import BucketJournal
 from embedfield.formats.stored import REDUCTION
@@ -67,6 +67,10 @@ class BucketSite(Site):
         folder = Path(root).joinpath(*self._names)
         folder.parent.mkdir()
         return folder
+
+    def under(self, out: str | Path) -> BucketSite:  # noqa: ARG002  there is one address alone
+        """Return it."""
+        return self
 
     def check(self) -> None:
         """Refuse a bucket that is not there, or may not be listed."""
@@ -122,7 +126,8 @@ class BucketSite(Site):
         self._build.clear("")
         if (self.result / REDUCTION).exists():
             self._field.put(REDUCTION, self.result / REDUCTION)
-        self._build.put(PLAN, self.work / PLAN)
+        if self._build.replace(PLAN, (self.work / PLAN).read_bytes(), None) is None:
+            raise BusyError(f"Another process began to build {self} just now. Give the same command again to share it.")
 
     @contextmanager
     def journal(self, pieces: Pieces) -> Iterator[BucketJournal]:  # noqa: ARG002  the one of a disk asks for them
@@ -154,9 +159,10 @@ class BucketSite(Site):
 
     def deliver(self, folder: Path, names: Iterable[str]) -> None:
         """Put objects."""
-        # Of a build that was given up, or ended by others, nothing may come back.
-        if not self._build.exists(PLAN):
-            raise StorageError(f"{self._build} holds no unfinished build any more. Give the same command again.")
+        # Of a build that was given up, ended by others or begun anew, nothing may come back.
+        plan = self._build.find(PLAN)
+        if plan is None or plan.data != (self.work / PLAN).read_bytes():
+            raise StorageError(f"{self._build} holds this unfinished build no more. Give the same command again.")
         for name in names:
             self._field.put(name, folder / name)
             (folder / name).unlink()

@@ -145,7 +145,7 @@ def build_field(
     }  # fmt: skip
     if client is not None or "://" in str(out):
         with _shared(portable(asked), client, tell) as (shared, workers):
-            return _spread(shared, workers, tell, verify=verify)
+            return _spread(shared, workers, out, tell, verify=verify)
     tell.step("loading the model")
     order = Order.of(**asked, report=tell.report)
     with order.site.hold():
@@ -201,10 +201,13 @@ def _shared(
         yield shared, lambda: cluster.workers
 
 
-def _spread(shared: Shared[Builder], workers: Callable[[], int], tell: _Tell, *, verify: bool) -> StoredField:
+def _spread(
+    shared: Shared[Builder], workers: Callable[[], int], out: str | Path, tell: _Tell, *, verify: bool
+) -> StoredField:
     """Build a field piece by piece."""
     tell.step("loading the model")
     survey = shared.ask(Builder.survey)
+    survey = survey._replace(site=survey.site.under(out))
     for line in survey.news:
         tell.report(line)
     with survey.site.hold():

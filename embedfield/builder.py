@@ -117,7 +117,15 @@ class Builder:
         return Work(self.plan.field, self.plan.packing, notes, lambda _: None), notes
 
     def write(self, piece: Piece) -> Written:
-        """Compute and write a piece, and deliver its files."""
+        """Compute and write a piece, and deliver its files.
+
+        Raises:
+            StorageError: If a disk is full, or the build is no more.
+        """
+        with self.site.errors():
+            return self._written(piece)
+
+    def _written(self, piece: Piece) -> Written:
         bench, pieces = self._bench, self.order.pieces
         (work, notes), needed = self._work(bench), pieces.needed(piece)
         try:

@@ -43,6 +43,10 @@ class DiskSite(Site):
         """The folder beside it."""
         return str(self.work)
 
+    def under(self, out: str | Path) -> DiskSite:
+        """Return it with another path to the same folder."""
+        return DiskSite(Path(out).expanduser(), self.folder.parent.name, self.folder.name)
+
     def check(self) -> None:
         """Refuse a place below a file."""
         above = standing(self.folder)

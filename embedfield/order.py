@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, get_args
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from embedfield.grid import Bounds
     from embedfield.site import Site
 
+# An address that lost a slash, as by Path("s3://…").
+SLIP = re.compile(r"(s3|gs|az):/(?!/)")
 # No field is compressed further than this.
 GREATEST_COMPRESSION = 100
 
@@ -281,6 +284,8 @@ def _site_of(out: str | Path, model: str, name: str) -> Site:
     Raises:
         FormatError: If it is an address of no bucket.
     """
+    if SLIP.match(str(out)):
+        raise FormatError(f"{out} is neither a folder nor an address: one has two slashes, as in s3://bucket/catalog.")
     if "://" not in str(out):
         return DiskSite(Path(out).expanduser(), model, name)
     return BucketSite(Bucket.of(str(out)), model, name)

@@ -47,6 +47,14 @@ class Site(ABC):
     def unfinished(self) -> str:
         """Where a build is kept that was begun."""
 
+    @abstractmethod
+    def under(self, out: str | Path) -> Site:
+        """Return the same place, by a catalogue's folder as it was named.
+
+        Args:
+            out: A path, relative or not; or an address.
+        """
+
     @property
     def work(self) -> Path:
         """Where this process keeps an unfinished build."""
