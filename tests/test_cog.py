@@ -506,7 +506,8 @@ def test_the_leftover_of_a_killed_write_is_in_nobodys_way(tmp_path: Path) -> Non
 def test_gdal_keeps_blocks_of_megabytes_and_burns_masks_as_before_a_field_was_read(tmp_path: Path) -> None:
     triangle = shapely.Polygon([(-61.3, -20.7), (44.9, 3.1), (-10.2, 52.6)])
     mask = burnt(triangle)
-    with write_field(ArrayField(np.ones((DIM, 300, 300))), tmp_path / "field.tif") as field, field._env():
+    write_field(ArrayField(np.ones((DIM, 300, 300))), tmp_path / "field.tif").close()
+    with cog.CogField(tmp_path / "field.tif") as field, field._env():
         assert get_gdal_config("GDAL_CACHEMAX") == 64 * 2**20
         field.read()
         np.testing.assert_array_equal(burnt(triangle), mask)
