@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Any
 
@@ -13,6 +14,7 @@ from embedfield.cluster import cluster_of
 KINDS = {"cog": {"format": "cog"}, "zarr": {"format": "zarr"}}
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background is deaf to it
     _, out, kind, where = sys.argv
     make_small()
     asked: dict[str, Any] = {"model": "sh-l10", "res": 0.5, "out": out, "report": print, **KINDS[kind]}

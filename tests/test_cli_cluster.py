@@ -39,7 +39,9 @@ def asked(folder: Path, *words: str, own: str) -> subprocess.Popen[str]:
     All its processes do something of our own at their start.
     """
     (folder / "own").mkdir(exist_ok=True)
-    (folder / "own" / "sitecustomize.py").write_text(own)
+    # As a terminal has it: what a shell runs in the background is deaf to Ctrl-C.
+    heard = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    (folder / "own" / "sitecustomize.py").write_text(heard + own)
     path = [str(folder / "own"), str(Path(__file__).parent), str(Path(ef.__file__).parent.parent)]
     return subprocess.Popen(
         [*COMMAND, *words], cwd=folder, start_new_session=True, text=True, stdout=subprocess.PIPE,
