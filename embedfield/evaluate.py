@@ -272,6 +272,7 @@ class EncodedField(Field):
         self.grid = grid
         self.supersample = supersample
         self.region = region
+        self.accelerated = evaluator.device.type != "cpu"
         self.provenance = {
             "embedfield": version("embedfield"),
             "torch": torch.__version__,

@@ -43,6 +43,8 @@ class Field(ABC):
     """How `at` can answer; the first is the default."""
     region: Region | None = None
     """The area outside of which it has no value; None where it fills its grid."""
+    accelerated: bool = False
+    """Whether a device beside the processors computes it, and leaves them free meanwhile."""
     components: int | None = None
     """How many principal components of the model's vectors it holds; None where it holds the vectors themselves."""
 

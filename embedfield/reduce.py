@@ -149,6 +149,7 @@ class ReducedField(Field):
         self.field, self._reduction = field, reduction
         self.card, self.grid, self.region = field.card, field.grid, field.region
         self.provenance, self.methods, self.blocksize = field.provenance, field.methods, field.blocksize
+        self.accelerated = field.accelerated
         self.components = len(reduction.components)
 
     @property

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 # GeoCLIP has 512 bands: a worker's task is one shard. So many of 256 x 256 pixels at 0.1 degrees, that what is not
-# shared (ranges, pictures, catalogue) is as small a part of the whole as it would be of a field for a cluster.
-SHARDS_WIDE, SHARDS_HIGH, RES = 5, 5, 0.1
+# shared (ranges, pictures, catalogue) is as small a part of the whole as it would be of a field for a cluster. They
+# are an even number, for with one over two workers lose what one of them waits at the end.
+SHARDS_WIDE, SHARDS_HIGH, RES = 6, 4, 0.1
 # As many shards as units are promised for, of the fastest encoder: the less computing, the more all else weighs.
 WIDE, HIGH, FINE = 40, 25, 0.02
 # Pixels along a side of a shard.

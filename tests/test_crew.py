@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from fields import ArrayField
 from embedfield.formats.crew import Crew, Part
 from embedfield.formats.journal import Journal, Work
 from embedfield.formats.packing import Packing
+from embedfield.processors import limited
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,12 +88,44 @@ def test_the_next_strip_is_computed_while_one_is_packed_and_by_the_caller_alone(
             assert field.was_read(min(int(values[0, 0, 0]) // 8 + 2, 3))
             return super().pack(values, out)
 
-    with Crew(work_of(field, tmp_path, Slow("uint8", np.ones(1), -np.ones(1)))) as crew:
+    with limited(2), Crew(work_of(field, tmp_path, Slow("uint8", np.ones(1), -np.ones(1)))) as crew:
         read_when_packed = [len(field.readers) for _ in crew.packed(strips(field, codes))]
     # Never is more than one strip ahead.
     assert read_when_packed == [2, 2, 3, 3, 3, 3]
     assert set(field.readers) == {threading.get_ident()}
     assert threading.get_ident() not in packers
+
+
+@pytest.mark.parametrize(("accelerated", "ahead"), [(False, [1, 1, 2, 2, 3, 3]), (True, [2, 2, 3, 3, 3, 3])])
+def test_one_processor_computes_a_strip_once_all_of_the_one_before_is_done_unless_a_device_does(
+    tmp_path: Path, accelerated: bool, ahead: list[int]
+) -> None:
+    field, codes = Watched(), np.zeros((1, 6, 4), dtype=np.uint8)
+    field.accelerated = accelerated
+    handed, done = list[str](), list[str]()
+    # How much of what was handed over was not done when a strip was read.
+    left: list[int] = []
+    read = field.read
+
+    def noting(window: Window | None = None) -> npt.NDArray[np.float32]:
+        left.append(len(handed) - len(done))
+        return read(window)
+
+    def write(unit: str) -> None:
+        time.sleep(0.02)
+        done.append(unit)
+
+    field.read = noting  # type: ignore[method-assign]
+    read_when_packed: list[int] = []
+    with limited(1), Crew(work_of(field, tmp_path)) as crew:
+        for part, _ in crew.packed(strips(field, codes)):
+            read_when_packed.append(len(field.readers))
+            handed.append(part.unit)
+            crew.do(write, part.unit)
+        crew.finish()
+    assert read_when_packed == ahead
+    assert done == handed
+    assert accelerated or left == [0, 0, 0]
 
 
 @pytest.mark.parametrize("when", ["begin", "finish", "packed"])

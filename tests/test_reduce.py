@@ -167,6 +167,14 @@ def test_components_are_weighed_by_area(make_field: Callable[..., EncodedField])
     np.testing.assert_allclose(reduction.deviation, np.sqrt(1 / 3), atol=1e-3)
 
 
+def test_components_are_computed_where_their_field_is(make_field: Callable[..., EncodedField]) -> None:
+    whole = make_field(10)
+    reduction = Reduction.measure(whole, 2)
+    assert not ReducedField(whole, reduction).accelerated
+    whole.accelerated = True
+    assert ReducedField(whole, reduction).accelerated
+
+
 @pytest.mark.parametrize("suffix", [".tif", ".zarr"])
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_a_stored_field_of_components_restores_its_vectors(

@@ -42,6 +42,8 @@ class Crew:
         self._pool = ThreadPoolExecutor(processors(), "embedfield")
         self._changed = Condition()
         self._units = self._tasks = 0
+        # One processor cannot compute and pack at a time: a second one would be somebody else's.
+        self._in_turn = processors() == 1 and not work.field.accelerated
         self._failure: BaseException | None = None
 
     def __enter__(self) -> Self:
@@ -110,7 +112,8 @@ class Crew:
     def packed[U](self, strips: Iterable[list[Part[U]]]) -> Iterator[tuple[Part[U], int]]:
         """Compute and pack strips of the field, and yield their parts once they are packed.
 
-        While a strip is packed the next one is computed.
+        While a strip is packed the next one is computed. Where one processor
+        does both, that waits until all that was handed over is done.
 
         Args:
             strips: Each as its parts, side by side; taken one by one.
@@ -120,20 +123,19 @@ class Crew:
         """
         waiting = deque[tuple[Part[U], Future[int]]]()
         for parts in strips:
+            if self._in_turn:
+                yield from _results(waiting)
+                self.finish()
             self._check()
             values = self._computed(parts)
-            while waiting:
-                part, task = waiting.popleft()
-                yield part, task.result()
+            yield from _results(waiting)
             left = parts[0].window.col_off
             for part in parts:
                 start = part.window.col_off - left
                 own = values[:, :, start : start + part.window.width]
                 waiting.append((part, self._pool.submit(self._pack, own, part.codes)))
             del values, own
-        while waiting:
-            part, task = waiting.popleft()
-            yield part, task.result()
+        yield from _results(waiting)
 
     def _computed(self, parts: list[Part[Any]]) -> npt.NDArray[Any]:
         first = parts[0].window
@@ -144,3 +146,10 @@ class Crew:
     def _pack(self, values: npt.NDArray[Any], codes: npt.NDArray[Any]) -> int:
         with self.work.clock.part("packing"):
             return self.work.packing.pack(values, codes)[1]
+
+
+def _results[U](waiting: deque[tuple[Part[U], Future[int]]]) -> Iterator[tuple[Part[U], int]]:
+    """Yield what is being packed, each part once it is."""
+    while waiting:
+        part, task = waiting.popleft()
+        yield part, task.result()
