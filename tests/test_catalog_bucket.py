@@ -14,17 +14,16 @@ from s3 import CLOSED, SEALED, Cloud, bucket, cloud, upload
 from embedfield.build import build_field
 from embedfield.catalog import Catalog, add_to_catalog, check_catalog, is_entered
 from embedfield.catalog.change import changed
+from embedfield.catalog.mirror import Mirror
 from embedfield.errors import BusyError, FormatError, OutputExistsError, StorageError
 from embedfield.formats import cog, open_field
 from embedfield.formats.bucket import Bucket
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from conftest import Done
-
-    from embedfield.catalog.mirror import Mirror
 
 __all__ = ["bucket", "cloud"]
 # What is built, by the name of the raster.
@@ -154,6 +153,43 @@ def test_whoever_comes_second_does_it_again_with_what_is_there_by_then(there: Bu
     assert (turns, there.read("xyz/collection.json").decode()) == (2, answer)
     assert second.split("/")[1] in answer
     assert_whole(there, first, second)
+
+
+@pytest.mark.parametrize("own", ["xyz", "sh-l10"])
+@pytest.mark.parametrize("step", ["follow", "collection.json", "catalog.json", "items.parquet"])
+def test_a_field_that_another_process_enters_between_two_steps_is_in_the_table_too(
+    there: Bucket, built: Path, monkeypatch: pytest.MonkeyPatch, own: str, step: str
+) -> None:
+    names = [name for name in CALLS if "1deg" not in name]
+    for name in names:
+        put_field(there, built, name)
+    enter(there, names[0])
+    mine, other = sorted(names[1:], key=lambda name: not name.startswith(f"{own}/"))
+    # Steps that are still to come before the other process is quicker.
+    coming = [step]
+
+    def come(at: str) -> None:
+        if coming == [at]:
+            coming.clear()
+            enter(there, other)
+
+    follow, replace = Mirror.follow, Bucket.replace
+
+    def following(self: Mirror, models: Iterable[str] = ()) -> None:
+        follow(self, models)
+        come("follow")
+
+    def replacing(self: Bucket, name: str, *rest: Any) -> Any:
+        come(name.rpartition("/")[2])
+        return replace(self, name, *rest)
+
+    monkeypatch.setattr(Mirror, "follow", following)
+    monkeypatch.setattr(Bucket, "replace", replacing)
+    enter(there, mine)
+    if coming:  # the catalogue led to the collection already
+        assert (own, step) == ("xyz", "catalog.json")
+        enter(there, other)
+    assert_whole(there, *names)
 
 
 def test_a_change_that_is_overtaken_each_time_ends_with_an_error(

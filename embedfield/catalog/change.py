@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 # How often a change is tried, and how long at most is waited after the first time, in seconds; it grows with each.
 TRIES = 24
 WAIT = 0.1
-# In which order documents are put: a reader never follows a link to what is not there yet.
-LAST = (MODEL, COLLECTION, ITEMS, CATALOG)
+# In which order documents are put: a reader never follows a link to what is not there yet. The table of all items is
+# put last and was fetched first: where nobody else put it meanwhile, all that others have entered was seen.
+LAST = (MODEL, COLLECTION, CATALOG, ITEMS)
 
 
 def changed[T](bucket: Bucket, change: Callable[[Mirror], T], fields: Iterable[str] | None) -> T:
@@ -64,8 +65,8 @@ def changed[T](bucket: Bucket, change: Callable[[Mirror], T], fields: Iterable[s
 
 def _fetch(mirror: Mirror, fields: list[str] | None, mine: dict[str, UpdateVersion]) -> None:
     """Fetch what a change needs, but for what an earlier turn of it put: to a function it is not there yet."""
-    mirror.follow({field.partition("/")[0] for field in fields or ()})
     mirror.fetch([ITEMS])
+    mirror.follow({field.partition("/")[0] for field in fields or ()})
     mirror.look_into(fields)
     for name, version in mine.items():
         if mirror.versions.get(name) == version:
