@@ -19,7 +19,7 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import estimator_checks
+from sklearn.utils.estimator_checks import check_estimator
 
 from embedfield import embedder, evaluate
 from embedfield.embedder import LocationEmbedder
@@ -34,6 +34,26 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
+
+# Of scikit-learn.
+CHECKS = {
+    "check_no_attributes_set_in_init",
+    "check_parameters_default_constructible",
+    "check_get_params_invariance",
+    "check_set_params",
+    "check_do_not_raise_errors_in_init_or_set_params",
+    "check_estimator_cloneable",
+    "check_estimator_repr",
+    "check_estimator_tags_renamed",
+    "check_valid_tag_types",
+    "check_mixin_order",
+    "check_estimators_overwrite_params",
+    "check_estimators_fit_returns_self",
+    "check_fit_check_is_fitted",
+    "check_fit1d",
+    "check_n_features_in",
+    "check_readonly_memmap_input",
+}
 
 
 def places(count: int = 60) -> npt.NDArray[np.float64]:
@@ -114,23 +134,10 @@ def test_pandas_output_keeps_the_index() -> None:
     assert list(clone(LocationEmbedder("xyz").set_output(transform="pandas")).fit_transform(points).index) == [9]
 
 
-@pytest.mark.parametrize(
-    "check",
-    [
-        estimator_checks.check_no_attributes_set_in_init,
-        estimator_checks.check_get_params_invariance,
-        estimator_checks.check_set_params,
-        estimator_checks.check_do_not_raise_errors_in_init_or_set_params,
-        estimator_checks.check_estimator_cloneable,
-        estimator_checks.check_estimator_repr,
-        estimator_checks.check_estimator_tags_renamed,
-        estimator_checks.check_valid_tag_types,
-        estimator_checks.check_mixin_order,
-    ],
-    ids=lambda check: check.__name__,
-)
-def test_scikit_learns_own_checks_pass(check: Callable[[str, Any], None]) -> None:
-    check("LocationEmbedder", LocationEmbedder("xyz"))
+def test_scikit_learns_own_checks_pass_where_any_table_will_do() -> None:
+    # Most others fit tables of several columns, of any numbers, which are no places.
+    found = check_estimator(LocationEmbedder("xyz"), on_fail=None, on_skip=None)
+    assert {result["check_name"] for result in found if result["status"] == "passed"} >= CHECKS
 
 
 def test_it_works_in_a_pipeline_and_a_search_over_sources(loaded: list[str]) -> None:
