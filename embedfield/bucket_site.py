@@ -139,7 +139,7 @@ class BucketSite(Site):
         """Look into the journal: another process may have begun the same build anew, and removed what was there."""
         with self.journal(pieces) as journal:
             for piece in chain.from_iterable(pieces.stages()):
-                if not all(map(journal.done, pieces.units(piece))):
+                if not all(map(journal.done, pieces.files(piece))):
                     raise StorageError(
                         f"{piece} of {self._field} is gone: another process began the same build anew. Give the same "
                         "command again when that one is done."

@@ -218,7 +218,7 @@ def _spread(
             return _found(survey.site, survey.device, tell)
         if state == "resumed":
             tell.report(f"Going on with the build that was begun in {survey.site.unfinished}.")
-        tasks = sum(1 for _ in next(survey.pieces.stages()))
+        tasks = survey.pieces.division.pieces
         if tasks < workers():
             tell.report(f"There are {workers()} workers, and work for {tasks}: the others have nothing to do.")
         tell.step("")
@@ -245,7 +245,7 @@ def _plan(order: Order, tell: _Tell) -> Plan:
 def _write(order: Order, plan: Plan, clock: Clock, tell: _Tell) -> Path:
     """Write what is missing of a raster, and return the path to open."""
     grid, done = plan.field.grid, 0
-    total, before = grid.width * grid.height, plan.pixels_done(order.units)
+    total, before = grid.width * grid.height, plan.pixels_done(order.pieces.units)
     tell.progress(before, total)
 
     def count(pixels: int) -> None:

@@ -29,8 +29,6 @@ class Survey(NamedTuple):
     """Where the field goes."""
     pieces: Pieces
     """In which it is written."""
-    units: int
-    """How many tiles or shards of the finest level there are."""
     device: str
     """Kind of device that computes, such as ``cpu``."""
     news: list[str]
@@ -67,7 +65,7 @@ class Builder:
     def survey(self) -> Survey:
         """Return what is asked for."""
         order = self.order
-        return Survey(self.site, order.pieces, order.units.count, order.device, self.news)
+        return Survey(self.site, order.pieces, order.device, self.news)
 
     def begin(self) -> str:
         """Begin a build, or go on with one; return ``there``, ``resumed`` or ``begun``.
@@ -158,14 +156,6 @@ class Builder:
         pieces.prepare(work, result)
         raster = pieces.finish(work, result, saturated)
         return close(self.order, self.plan, raster, lambda _: None, verify=verify, known=known)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Refuse to be moved: a process has its own.
-
-        Raises:
-            TypeError: Always.
-        """
-        raise TypeError("a builder stays in its process")
 
 
 def entries_of(notes: Notes, folder: Path) -> list[Entry]:

@@ -13,10 +13,8 @@ import numpy as np
 from embedfield.amounts import bytes_text, rate_text, time_text
 from embedfield.covered import Covered
 from embedfield.evaluate import EncodedField
-from embedfield.formats import packing, peak_memory
-from embedfield.formats.geozarr import SHARD
+from embedfield.formats import packing
 from embedfield.formats.packing import strip_rows
-from embedfield.formats.shards import shards_across
 from embedfield.order import Order
 from embedfield.outlook import Measured, Outlook, check_workers, like_a_worker
 from embedfield.trial import PLACES, Trial
@@ -26,8 +24,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from embedfield.card import Card
-    from embedfield.formats import Format, Units
+    from embedfield.formats import Format
     from embedfield.formats.packing import Dtype
+    from embedfield.formats.pieces import Units
     from embedfield.grid import Grid
 
 # Places at which a certificate asks the encoder, and pixels around each that it asks for too.
@@ -202,7 +201,7 @@ def estimate_build(
         with order.site.errors():
             order.site.check_idle()
             there, plan = order.fulfilled(), order.begun()
-        done, memory = plan.pixels_done(order.units) if plan else None, _memory()
+        done, memory = plan.pixels_done(order.pieces.units) if plan else None, _memory()
         trial = _trial(order, step)
     found = _estimate(order, trial, there=there, done=done, memory=memory, verify=verify)
     if workers is None:
@@ -221,7 +220,7 @@ def _estimate(order: Order, trial: Trial, *, there: bool, done: int | None, memo
         dim=order.dim,
         format=order.format,
         dtype=order.dtype,
-        units=order.units,
+        units=order.pieces.units,
         device=str(evaluator.device),
         precision=evaluator.precision,
         folder=order.site.place,
@@ -230,7 +229,7 @@ def _estimate(order: Order, trial: Trial, *, there: bool, done: int | None, memo
         raw_bytes=pixels * order.dim * np.dtype(order.dtype).itemsize,
         stored_bytes=trial.stored.of(pixels * covered.valued, _files(order)),
         free_bytes=order.site.free(),
-        peak_memory=memory + peak_memory(grid, order.dim, order.dtype, order.format),
+        peak_memory=memory + order.pieces.peak_memory,
         speed=trial.rate,
         sampled=trial.pixels,
         seconds=_seconds(order, trial, covered, verify=verify),
@@ -251,16 +250,14 @@ def _trial(order: Order, step: Callable[[str], None]) -> Trial:
 
 def _strip(order: Order) -> tuple[int, int]:
     """Return height and width of what a writer asks for at a time."""
-    _, height, width = order.units
-    if order.format == "zarr":
-        width *= shards_across(order.dim * SHARD**2 * np.dtype(order.dtype).itemsize)
-    width = min(width, order.field.grid.width)
-    return min(height, strip_rows(order.field, width)), width
+    pieces = order.pieces
+    width = pieces.division.width
+    return min(pieces.units.height, strip_rows(order.field, width)), width
 
 
 def _files(order: Order) -> int:
     """Return how many files have what every file has."""
-    return order.units.count if order.format == "cog" else 1
+    return order.pieces.units.count if order.format == "cog" else 1
 
 
 def _seconds(order: Order, trial: Trial, covered: Covered, *, verify: bool) -> dict[str, float]:

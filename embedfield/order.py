@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, get_args
 
@@ -16,7 +17,7 @@ from embedfield.disk_site import DiskSite
 from embedfield.errors import DeviceError, FormatError, GridError, OutputExistsError, PackingError
 from embedfield.evaluate import ROUNDED, EncodedField, Precision, check_centres, load
 from embedfield.folder import area_of, field_id
-from embedfield.formats import SUFFIXES, Format, ZarrStore, check_layout, check_store, units
+from embedfield.formats import SUFFIXES, Format, ZarrStore, check_layout, check_store
 from embedfield.formats.bucket import Bucket
 from embedfield.formats.packing import DTYPES
 from embedfield.formats.pieces import pieces_of
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     from embedfield.card import Card
     from embedfield.evaluate import Evaluator
-    from embedfield.formats import Units
     from embedfield.formats.geozarr import Layout
     from embedfield.formats.packing import Dtype
     from embedfield.formats.pieces import Pieces
@@ -152,16 +152,11 @@ class Order:
         """Name of the file that is written, or from which those of its tiles come."""
         return f"{self.site.folder.name}{SUFFIXES[self.format]}"
 
-    @property
+    @cached_property
     def pieces(self) -> Pieces:
-        """The pieces in which several processes write it."""
+        """The pieces in which it is written."""
         grid, dim = self.field.grid, self.dim
         return pieces_of(grid, dim, self.dtype, format=self.format, layout=self.layout, raster=self.raster)
-
-    @property
-    def units(self) -> Units:
-        """The pieces in which it is written."""
-        return units(self.field.grid, self.dim, self.dtype, self.format)
 
     def fulfilled(self) -> bool:
         """Return whether the same field stands in its place, and is not to be replaced.

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, Self
-
-import numpy as np
 
 from embedfield.amounts import bytes_text, time_text
 from embedfield.errors import ClusterError
-from embedfield.formats import peak_memory
-from embedfield.formats.geozarr import CHUNK, SHARD
-from embedfield.formats.pyramid import Levels
-from embedfield.formats.shards import inner_levels, shards_across
+from embedfield.formats.geozarr import CHUNK
 from embedfield.formats.vrt import BLOCKSIZE
-from embedfield.grid import Grid
 from embedfield.processors import limited
 
 if TYPE_CHECKING:
@@ -51,38 +44,6 @@ class Measured(NamedTuple):
     """Seconds that loading the model took."""
     asked: int
     """At how many places a certificate would ask the raster."""
-
-
-class Division(NamedTuple):
-    """A raster as the tasks that it is made by."""
-
-    pieces: int
-    """How many there are of the finest level, which do not wait for each other."""
-    joined: int
-    """How many make a shard of a coarser level of four that are finished; 0 where each piece has its own levels."""
-    height: int
-    """Pixels of a whole piece."""
-    width: int
-    """The same across."""
-    files: int
-    """How many files there are in all."""
-    again: float
-    """Share of all bytes of the raster that are read again for coarser levels."""
-
-    @classmethod
-    def of(cls, order: Order) -> Self:
-        """Return the tasks of an order."""
-        grid, (count, height, width) = order.field.grid, order.units
-        if order.format == "cog":
-            return cls(count, 0, height, width, count, 0.0)
-        levels = Levels(grid.shape, SHARD)
-        across = shards_across(order.dim * SHARD**2 * np.dtype(order.dtype).itemsize)
-        shards = [math.prod(levels.counts(level)) for level in range(len(levels.shapes))]
-        inner, side = inner_levels(levels, across), SHARD * across
-        pieces = math.prod(-(-size // side) for size in grid.shape)
-        again = sum(shards[inner:-1]) / sum(shards)
-        size = min(side, grid.height), min(side, grid.width)
-        return cls(pieces, sum(shards[inner + 1 :]), *size, sum(shards), again)
 
 
 @dataclass(frozen=True)
@@ -126,12 +87,10 @@ class Outlook:
             measured: What a small part told of it.
         """
         computing, packing, writing, checking = measured.seconds.values()
-        on_cpu, division = order.device == "cpu", Division.of(order)
+        on_cpu, pieces = order.device == "cpu", order.pieces
+        division = pieces.division
         looked = _looked(order, measured)
-        piece = Grid(
-            west=order.field.grid.west, north=order.field.grid.north, res=order.field.grid.res,
-            width=division.width, height=division.height, crs=order.field.grid.crs,
-        )  # fmt: skip
+        piece = replace(pieces, grid=replace(pieces.grid, width=division.width, height=division.height))
         return cls(
             workers=workers,
             kind=_kind(order.device),
@@ -146,7 +105,7 @@ class Outlook:
                 "ranges, pictures and certificate": checking + REQUEST * looked.requests,
                 "listing files": LISTED * division.files,
             },
-            worker_memory=DASK + measured.memory + peak_memory(piece, order.dim, order.dtype, order.format),
+            worker_memory=DASK + measured.memory + piece.peak_memory,
             leader_memory=DASK + measured.memory + ENTRY * division.files,
             written=measured.stored,
             read={

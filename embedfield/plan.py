@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from embedfield.field import Field
-    from embedfield.formats import Units
     from embedfield.formats.packing import Dtype
+    from embedfield.formats.pieces import Units
     from embedfield.grid import Grid
 
 # What an unfinished build is a build of.

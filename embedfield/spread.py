@@ -74,15 +74,15 @@ class Spread(NamedTuple):
         note: Callable[[str], None],
     ) -> None:
         """Have the missing pieces of a stage written."""
-        grid, units = self.survey.pieces.grid, self.survey.units
+        pieces = self.survey.pieces
         workers, slow, made = self.workers(), "", 0
         missing = [piece for piece in stage if not tally.has(piece)]
         # Of coarser levels no pixel is left to count.
         coarser = bool(missing and missing[0].level)
 
         def tell() -> None:
-            count(tally.pixels, grid.width * grid.height)
-            done = f"{made:,} of {len(missing):,} coarser" if coarser else f"{tally.done:,} of {units:,}"
+            count(tally.pixels, pieces.grid.width * pieces.grid.height)
+            done = f"{made:,} of {len(missing):,} coarser" if coarser else f"{tally.done:,} of {pieces.units.count:,}"
             who = f" on {workers:,} worker{'s' * (workers != 1)}" if workers else ""
             note(", ".join(filter(None, [f"{done} units{who}", slow])))
 
@@ -116,7 +116,7 @@ class _Tally:
         """Return whether a piece is whole, and take note of it if it is."""
         found = {
             unit: self.journal.done(unit, *(self.folder / name for name in files))
-            for unit, files in self.pieces.units(piece).items()
+            for unit, files in self.pieces.files(piece).items()
         }
         whole = [entry for entry in found.values() if entry]
         if len(whole) < len(found):

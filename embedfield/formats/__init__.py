@@ -5,10 +5,9 @@ from __future__ import annotations
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from embedfield.errors import FormatError, OutputExistsError
-from embedfield.formats import cog, geozarr
 from embedfield.formats.address import Address, place_of
 from embedfield.formats.cog import CogField, write_cog
 from embedfield.formats.foreign import open_foreign
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from embedfield.field import Field
     from embedfield.formats.repository import Commit
     from embedfield.formats.stored import StoredField
-    from embedfield.grid import Grid
 
 Format = Literal["cog", "zarr"]
 # Where a Zarr is kept: as files, or in a repository of Icechunk's, with its history.
@@ -46,52 +44,6 @@ SUFFIXES = {"cog": ".tif", "zarr": ".zarr"}
 ITEM = ".json"
 # Beside a field: its colours, which are no field.
 PICTURE = "rgb.tif"
-
-
-class Units(NamedTuple):
-    """The pieces in which a field is written: what is done of them need not be done again."""
-
-    count: int  # type: ignore[assignment]  # a tuple counts its items by that name, which nobody wants here
-    """Tiles of a COG; shards of a Zarr's finest level."""
-    height: int
-    """Pixels of a whole one; those at an edge may have fewer."""
-    width: int
-    """The same across."""
-
-
-def units(
-    grid: Grid,
-    dim: int,
-    dtype: Dtype,
-    format: Format,  # noqa: A002
-) -> Units:
-    """Return in what pieces a field would be written.
-
-    Args:
-        grid: Of the field.
-        dim: How many bands it has.
-        dtype: Type of the stored numbers.
-        format: Of the raster. A Zarr without shards has pieces as large, of several files each.
-    """
-    height, width = cog.tile_shape(grid, dim, dtype) if format == "cog" else geozarr.shard_shape(grid)
-    return Units(-(-grid.height // height) * -(-grid.width // width), height, width)
-
-
-def peak_memory(
-    grid: Grid,
-    dim: int,
-    dtype: Dtype,
-    format: Format,  # noqa: A002
-) -> int:
-    """Return the bytes that writing a field needs at most, beside what the process has and its encoder needs.
-
-    Args:
-        grid: Of the field.
-        dim: How many bands it has.
-        dtype: Type of the stored numbers.
-        format: Of the raster.
-    """
-    return cog.peak_memory(grid, dim, dtype) if format == "cog" else geozarr.peak_memory(grid, dim, dtype)
 
 
 def open_field(path: str | Path) -> StoredField:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,34 @@ if TYPE_CHECKING:
     from embedfield.formats.packing import Dtype
     from embedfield.grid import Grid
     from embedfield.window import Window
+
+
+class Units(NamedTuple):
+    """The parts of which a journal is kept: what is done of them need not be done again."""
+
+    count: int  # type: ignore[assignment]  # a tuple counts its items by that name, which nobody wants here
+    """Tiles of a COG; shards of a Zarr's finest level, or parts as large, of several files each."""
+    height: int
+    """Pixels of a whole one; those at an edge may have fewer."""
+    width: int
+    """The same across."""
+
+
+class Division(NamedTuple):
+    """How much there is of all the pieces, without naming them."""
+
+    pieces: int
+    """How many there are of the finest level, which do not wait for each other."""
+    joined: int
+    """How many make a shard of a coarser level of four that are finished; 0 where each piece has its own levels."""
+    height: int
+    """Pixels of a whole piece."""
+    width: int
+    """The same across."""
+    files: int
+    """How many files there are in all."""
+    again: float
+    """Share of all bytes of the raster that are read again for coarser levels."""
 
 
 class Piece(NamedTuple):
@@ -57,13 +86,28 @@ class Pieces(ABC):
     raster: str
     """Name of the raster in the field's folder: ``….tif``, whose tiles lie beside it, or ``….zarr``."""
 
+    @property
+    @abstractmethod
+    def units(self) -> Units:
+        """The parts of which the journal is kept."""
+
+    @property
+    @abstractmethod
+    def division(self) -> Division:
+        """How much there is of them all."""
+
+    @property
+    @abstractmethod
+    def peak_memory(self) -> int:
+        """Bytes that writing all at once needs at most, beside what the process has and its encoder needs."""
+
     @abstractmethod
     def stages(self) -> Iterator[Iterator[Piece]]:
         """Yield all pieces in stages: those of a later one are made of what the earlier ones wrote."""
 
     @abstractmethod
-    def units(self, piece: Piece) -> dict[str, list[str]]:
-        """Return what the journal has of a piece: each unit's name, and its files in the field's folder."""
+    def files(self, piece: Piece) -> dict[str, list[str]]:
+        """Return the files of a piece in the field's folder, by the unit of the journal that they belong to."""
 
     @abstractmethod
     def windows(self, piece: Piece) -> list[Window]:
@@ -109,11 +153,28 @@ class CogPieces(Pieces):
     def _tiles(self) -> list[tuple[Path, Window]]:
         return list(cog.tiles_of(Path(self.raster), self.grid, self.dim, self.dtype).items())
 
+    @property
+    def units(self) -> Units:
+        """The tiles."""
+        height, width = cog.tile_shape(self.grid, self.dim, self.dtype)
+        return Units(-(-self.grid.height // height) * -(-self.grid.width // width), height, width)
+
+    @property
+    def division(self) -> Division:
+        """A file is a piece, with its coarser levels."""
+        count, height, width = self.units
+        return Division(count, 0, height, width, files=count, again=0.0)
+
+    @property
+    def peak_memory(self) -> int:
+        """Floats in strips, and two files."""
+        return cog.peak_memory(self.grid, self.dim, self.dtype)
+
     def stages(self) -> Iterator[Iterator[Piece]]:
         """Yield the tiles."""
         yield (Piece(0, number, 0, tile.name) for number, (tile, _) in enumerate(self._tiles))
 
-    def units(self, piece: Piece) -> dict[str, list[str]]:
+    def files(self, piece: Piece) -> dict[str, list[str]]:
         """Return the one of a tile."""
         tile, _ = self._tiles[piece.row]
         return {tile.name: [tile.as_posix()]}
@@ -153,6 +214,31 @@ class ZarrPieces(Pieces):
     def _inner(self) -> int:
         return inner_levels(self._levels, self._across)
 
+    @property
+    def units(self) -> Units:
+        """The shards of the finest level."""
+        rows, cols = self._levels.counts(0)
+        return Units(rows * cols, *geozarr.shard_shape(self.grid))
+
+    @property
+    def division(self) -> Division:
+        """What is above the squares is made of shards that are read again, and so is the first level that is."""
+        shards = [math.prod(self._levels.counts(level)) for level in range(len(self._levels.shapes))]
+        height, width = (min(geozarr.SHARD * self._across, size) for size in self.grid.shape)
+        return Division(
+            -(-self.grid.height // height) * -(-self.grid.width // width),
+            sum(shards[self._inner + 1 :]),
+            height,
+            width,
+            files=sum(shards),
+            again=sum(shards[self._inner : -1]) / sum(shards),
+        )
+
+    @property
+    def peak_memory(self) -> int:
+        """Floats in strips, shards side by side, and those above them."""
+        return geozarr.peak_memory(self.grid, self.dim, self.dtype)
+
     def stages(self) -> Iterator[Iterator[Piece]]:
         """Yield squares, then levels."""
         yield (Piece(0, *square, self._name(*square)) for square in squares(self._levels, self._across))
@@ -178,14 +264,14 @@ class ZarrPieces(Pieces):
             return [Cell(*piece[:3])]
         return [cell for level in range(self._inner + 1) for cell in self._square(piece, level)]
 
-    def _files(self, cell: Cell) -> list[str]:
+    def _names(self, cell: Cell) -> list[str]:
         shape, window = self._levels.shapes[cell.level], self._levels.window(cell)
         folder = geozarr.folders_of(Path(self.raster), self.grid)[cell.level].as_posix()
         return [f"{folder}/{name}" for name in geozarr.chunking_of(self.layout).names(shape, window)]
 
-    def units(self, piece: Piece) -> dict[str, list[str]]:
-        """Return one for each shard."""
-        return {unit_of(cell): self._files(cell) for cell in self._cells(piece)}
+    def files(self, piece: Piece) -> dict[str, list[str]]:
+        """Return those of each shard."""
+        return {unit_of(cell): self._names(cell) for cell in self._cells(piece)}
 
     def windows(self, piece: Piece) -> list[Window]:
         """Return those of its shards of the finest level."""
@@ -194,7 +280,7 @@ class ZarrPieces(Pieces):
     def needed(self, piece: Piece) -> list[str]:
         """Return the files of the shards below a coarser one."""
         below = self._levels.below(Cell(*piece[:3])) if piece.level else []
-        return [name for cell in below for name in self._files(cell)]
+        return [name for cell in below for name in self._names(cell)]
 
     def write(self, work: Work, folder: Path, piece: Piece) -> None:
         """Write shards."""
