@@ -99,7 +99,7 @@ class Tasks[S]:
                 self._seconds = [*self._seconds[-99:], answer.seconds]
                 yield tried.unit, answer.value
             else:
-                self._count(tried, self._error(future))
+                self._count(tried, future.exception())
                 self._submit(tried, task, tried.unit)
 
     def cancel(self) -> None:
@@ -157,7 +157,7 @@ class Tasks[S]:
         """Have the scheduler forget the names of tasks that are done, which it keeps, and of what kind each was."""
 
         def tidy(dask_scheduler: Any = None) -> None:
-            # Within, for it is sent as it is written here.
+            """Forget; within, for it is sent as it is written here."""
             from dask.utils import key_split
 
             key_split.cache_clear()
@@ -213,10 +213,6 @@ class Tasks[S]:
                 "them more (--memory-limit)."
             )
         self._idle = idle
-
-    def _error(self, future: Future) -> BaseException:
-        error: BaseException = future.exception()
-        return error
 
     def _count(self, tried: _Try[Any], error: BaseException) -> None:
         """Count a failure, and tell it.

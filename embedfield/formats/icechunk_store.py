@@ -14,7 +14,7 @@ from embedfield.formats.geozarr import ZarrField
 from embedfield.formats.repository import BRANCH, Commit, asking, opened, opened_or_made, writing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -99,7 +99,7 @@ class IcechunkField(ZarrField):
         return type(self), (place, self.snapshot)
 
 
-def to_icechunk(zarr: Path, repository: Path | Address, run: Mapping[str, Any] | None = None) -> str:
+def to_icechunk(zarr: Path, repository: Path | Address) -> str:
     """Put a field's Zarr into a repository, as one commit: nothing of it is seen before it is whole.
 
     Chunks are put there as they are, byte for byte, and memory is bounded by a few of them. What an earlier commit
@@ -110,7 +110,6 @@ def to_icechunk(zarr: Path, repository: Path | Address, run: Mapping[str, Any] |
         zarr: A field's folder ``….zarr``, as `write_zarr` makes it; it stays.
         repository: Where a commit is added; made if nothing is there. A path from the root of the disk, or the
             address of a folder in a bucket.
-        run: What is known of the build beside the field's provenance (device, seconds, …), as plain data for JSON.
 
     Returns:
         Id of the commit.
@@ -121,7 +120,7 @@ def to_icechunk(zarr: Path, repository: Path | Address, run: Mapping[str, Any] |
         StorageError: If it cannot be written.
     """
     with ZarrField(zarr) as field:
-        message, metadata = _message(field), _metadata(field) | dict(run or {})
+        message, metadata = _message(field), _metadata(field)
     opened_repository = opened_or_made(repository)
     with writing(repository):
         session = opened_repository.writable_session(BRANCH)
