@@ -1,4 +1,4 @@
-"""Pieces: what a field is written in by several processes, a piece at a time each, to the same bytes as by one."""
+"""Pieces: how a raster is divided, so that processes can write a piece at a time each, to the same bytes as one."""
 
 from __future__ import annotations
 
