@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 # How often a change is tried, and how long at most is waited after the first time, in seconds; it grows with each.
 TRIES = 24
 WAIT = 0.1
-# In which order documents are put: a reader never follows a link to what is not there yet. The table of all items is
-# put last and was fetched first: where nobody else put it meanwhile, all that others have entered was seen.
+# In which order documents are put: a reader never follows a link to a document that is not there yet; a new
+# catalogue's link to its table waits for it a moment. For that is put last and was fetched first: where nobody else put
+# it meanwhile, all that others have entered was seen.
 LAST = (MODEL, COLLECTION, CATALOG, ITEMS)
 
 
