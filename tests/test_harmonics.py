@@ -11,8 +11,10 @@ import torch
 from scipy.special import sph_harm_y
 from torch import Tensor
 
-from embedfield.encoders.harmonics import Harmonics, PublishedHarmonics, _powers
+from embedfield.encoders.harmonics import Harmonics
 from embedfield.encoders.positional import Folding, Separable, spread
+from embedfield.encoders.published import PublishedHarmonics, _powers
+from embedfield.encoders.workers import Workers
 from embedfield.errors import CardError
 
 if TYPE_CHECKING:
@@ -127,12 +129,27 @@ def three_threads() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("three_threads")
-@pytest.mark.parametrize("exponent", [4.5, 11, 39])
-def test_powers_do_not_depend_on_position(exponent: float) -> None:
+@pytest.mark.parametrize("step", [0.5, 1.0])
+def test_powers_do_not_depend_on_position(step: float) -> None:
     """Nor on the number of threads, where there are enough numbers for several."""
-    base = places(70_001)[:, 1].abs() / 90
-    parts = torch.cat([_powers(part, [exponent])[0] for part in torch.split(base, 29)])
-    assert torch.equal(_powers(base, [exponent])[0], parts)
+    base, exponents = places(1001)[:, 1].abs() / 90, torch.arange(40, dtype=torch.float64) * step
+    parts = [_powers(part, exponents)[:, : len(part)] for part in torch.split(base, 29)]
+    assert torch.equal(_powers(base, exponents)[:, :1001], torch.cat(parts, dim=1))
+
+
+@pytest.mark.parametrize("step", [0.5, 1.0])
+def test_powers_are_those_of_each_exponent_alone(step: float) -> None:
+    """The official code raises to one exponent at a time, for some of which torch has a routine of its own."""
+    base, exponents = places(1024)[:, 1].abs() / 90, torch.arange(40, dtype=torch.float64) * step
+    alone = torch.stack([base**exponent for exponent in exponents.tolist()])
+    assert torch.equal(_powers(base, exponents), alone)
+
+
+def test_published_features_do_not_depend_on_who_computes_them() -> None:
+    """Several threads, each a block at a time, as for places on a GPU."""
+    basis, (lons, lats) = PublishedHarmonics(40), places(5000).unbind(-1)
+    shared = basis._computed(lons, lats, torch.float32, Workers(3))
+    assert torch.equal(shared.T, basis.encode(places(5000), torch.float32))
 
 
 @pytest.mark.parametrize("degrees", [1, 2, 3, 40])
@@ -237,13 +254,12 @@ def test_features_in_float32_are_those_in_float64_rounded_once(basis: Basis) -> 
     assert torch.equal(basis(40).encode(lonlat, torch.float32), basis(40).encode(lonlat).float())
 
 
-@pytest.mark.parametrize("basis", BASES)
-def test_a_basis_works_where_its_places_are(basis: Basis) -> None:
+def test_the_orthonormal_basis_works_where_its_places_are() -> None:
     """Its tables follow the places to their device."""
     lonlat = places(3).to("meta")
-    assert basis(12).encode(lonlat).device.type == "meta"
-    assert basis(12).along_lat(lonlat[:, 1]).shape == (3, 144)
-    assert basis(12).along_lon(lonlat[:, 0]).shape == (3, 23)
+    assert Harmonics(12).encode(lonlat).device.type == "meta"
+    assert Harmonics(12).along_lat(lonlat[:, 1]).shape == (3, 144)
+    assert Harmonics(12).along_lon(lonlat[:, 0]).shape == (3, 23)
 
 
 @pytest.mark.parametrize(("basis", "degrees"), [(PublishedHarmonics, 0), (PublishedHarmonics, 41), (Harmonics, 0)])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from pyproj import Transformer
 
-from embedfield.encoders.harmonics import Harmonics, PublishedHarmonics
+from embedfield.encoders.harmonics import Harmonics
 from embedfield.encoders.lattice import pairs
 from embedfield.encoders.locationencoder import ClosedForm
 from embedfield.encoders.positional import (
@@ -23,6 +23,7 @@ from embedfield.encoders.positional import (
     geometric,
     spread,
 )
+from embedfield.encoders.published import PublishedHarmonics
 from embedfield.encoders.torchspatial import RandomFourier
 
 LONS = torch.tensor([-180.0, -77.7, 0.0, 45.0, 179.99, 180.0], dtype=torch.float64)

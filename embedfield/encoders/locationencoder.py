@@ -27,7 +27,7 @@ from embedfield.encoders.checkpoint import (
     state_of,
     tensors_below,
 )
-from embedfield.encoders.harmonics import Harmonics, PublishedHarmonics
+from embedfield.encoders.harmonics import Harmonics
 from embedfield.encoders.linear import Linear
 from embedfield.encoders.networks import OneLayer, ResidualNet, Siren
 from embedfield.encoders.positional import (
@@ -41,6 +41,7 @@ from embedfield.encoders.positional import (
     Wrap,
     geometric,
 )
+from embedfield.encoders.published import PublishedHarmonics
 from embedfield.errors import CardError, WeightsError
 
 if TYPE_CHECKING:
@@ -207,8 +208,8 @@ class ClosedForm(Harmonics):
         # (-1)^m of the phase, (-1)^m of the first meridian, (-1)^(l+m) of the pole.
         self._signs = torch.tensor([(-1.0) ** (degree + m) for degree, m in orders], dtype=torch.float64)
 
-    def _features(self, lons: Tensor | None, lats: Tensor) -> Tensor:
-        return super()._features(lons, lats) * self._signs.to(lats.device)[:, None]
+    def _block(self, lons: Tensor | None, lats: Tensor) -> Tensor:
+        return super()._block(lons, lats) * self._signs.to(lats.device)[:, None]
 
 
 def _network(card: Card, features: int, state: Mapping[str, Tensor], path: Path) -> tuple[nn.Module, int]:

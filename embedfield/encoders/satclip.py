@@ -18,8 +18,8 @@ from embedfield.encoders.checkpoint import (
     state_of,
     tensors_below,
 )
-from embedfield.encoders.harmonics import PublishedHarmonics
 from embedfield.encoders.networks import Siren
+from embedfield.encoders.published import PublishedHarmonics
 from embedfield.errors import WeightsError
 
 if TYPE_CHECKING:

@@ -1,0 +1,121 @@
+"""Loops over numbers, compiled for this processor.
+
+Numbers are rounded after each operation, in the order that stands here: the
+compiler makes no two operations one without leave. So a loop has the bits of
+torch's operations one by one, without their ways through memory, and Python's
+lock is free meanwhile.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numba import njit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+    from embedfield.encoders.printed import Printed
+
+    type Numbers = npt.NDArray[np.float64]
+
+# Places at a time: what is computed of them stays in a processor's own cache.
+_FEW = 256
+
+
+def _compiled[**P](loop: Callable[P, None]) -> Callable[P, None]:
+    """Return a loop that is compiled at its first call, and kept for processes to come."""
+    how: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    try:
+        kept: Callable[P, None] = njit(cache=True, **how)(loop)
+    except RuntimeError:  # there is no folder to keep it in
+        made: Callable[P, None] = njit(**how)(loop)
+        return made
+    return kept
+
+
+class Tables(NamedTuple):
+    """What the published harmonics of a block of N places are made of."""
+
+    waves: Numbers
+    """cos(m phi) for m = 0 .. L-1, then sin(m phi) for m = 1 .. L-1, (2 L - 1, N)."""
+    sines: Numbers
+    """sin(theta) to the power of 0 .. L-1, (L, N) or some columns more."""
+    powers: Numbers
+    """x = cos(theta) likewise."""
+
+
+@_compiled
+def _write_polynomial(totals: Numbers, powers: Numbers, first: int, highest: int, coefficients: Numbers) -> None:
+    """Write c_0 x^highest + c_1 x^(highest - 2) + …, summed in this order, at the places from `first`."""
+    last = first + len(totals)
+    power = powers[highest][first:last]
+    for i in range(len(totals)):
+        totals[i] = power[i] * coefficients[0]
+    for term in range(1, highest // 2 + 1):
+        power, coefficient = powers[highest - 2 * term][first:last], coefficients[term]
+        for i in range(len(totals)):
+            totals[i] += power[i] * coefficient
+
+
+@_compiled
+def _write_head(head: Numbers, first: int, degree_order: tuple[int, int], tables: Tables, printed: Printed) -> None:
+    """Write prefactor * sin^m * polynomial at the places from `first`; without a polynomial that is x alone."""
+    n, m = degree_order
+    last = first + len(head)
+    prefactor, sine = printed.prefactors[n, m], tables.sines[m][first:last]
+    if n == m == 2:  # printed with the squared sine multiplied out: 3 - 3 x^2
+        square = tables.powers[2][first:last]
+        for i in range(len(head)):
+            head[i] = (square[i] * -3.0 + 3.0) * prefactor
+    elif n - m < 2:
+        for i in range(len(head)):
+            head[i] = sine[i] * prefactor
+    else:
+        _write_polynomial(head, tables.powers, first, n - m, printed.coefficients[n, m])
+        for i in range(len(head)):
+            head[i] *= sine[i] * prefactor
+
+
+@_compiled
+def _write_product(feature: npt.NDArray[np.floating], head: Numbers, wave: Numbers) -> None:
+    """Write head * wave, rounded to the feature's dtype."""
+    for i in range(len(head)):
+        feature[i] = head[i] * wave[i]
+
+
+@_compiled
+def _write_products(feature: npt.NDArray[np.floating], head: Numbers, wave: Numbers, x: Numbers) -> None:
+    """Write head * wave * x, multiplied in this order."""
+    for i in range(len(head)):
+        feature[i] = head[i] * wave[i] * x[i]
+
+
+@_compiled
+def write_published(features: npt.NDArray[np.floating], start: int, tables: Tables, printed: Printed) -> None:
+    """Write SatCLIP's published harmonics at a block of places, each by the official code's operations in their order.
+
+    Args:
+        features: Where to, (L * L, all places), float64 or float32.
+        start: The first place of the block.
+        tables: Of the block.
+        printed: The numbers of all functions.
+    """
+    degrees, places = tables.powers.shape[0], tables.waves.shape[1]
+    room = np.empty(_FEW)
+    for first in range(0, places, _FEW):
+        last = min(first + _FEW, places)
+        head = room[: last - first]
+        for m in range(degrees):
+            for n in range(m, degrees):
+                _write_head(head, first, (n, m), tables, printed)
+                for sign in range(1, -2 if m else 0, -2):
+                    feature = features[n * n + n + sign * m][start + first : start + last]
+                    wave = tables.waves[m if sign > 0 else degrees - 1 + m][first:last]
+                    if n - m == 1:  # A polynomial that is x alone the official code multiplies by at last.
+                        _write_products(feature, head, wave, tables.powers[1][first:last])
+                    else:
+                        _write_product(feature, head, wave)
