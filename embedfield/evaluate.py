@@ -137,9 +137,10 @@ class Evaluator:
         """
         places = checked(lonlat, self.card.latitudes, self.card.name)
         result = np.empty((len(places), self.dim), dtype=self._numbers)
+        room = torch.from_numpy(result)  # Torch turns what lies band by band in a fifth of numpy's time.
 
         def fill(batch: slice | npt.NDArray[np.int64]) -> None:
-            result[batch] = self._encoder.encode(self._tensor(places[batch])).to(self._dtype).cpu().numpy()
+            room[batch] = self._encoder.encode(self._tensor(places[batch])).to("cpu", self._dtype)
 
         self._workers.each(fill, self._batches(places))
         return result
