@@ -1,9 +1,8 @@
 """Loops over numbers, compiled for this processor.
 
-Numbers are rounded after each operation, in the order that stands here: the
-compiler makes no two operations one without leave. So a loop has the bits of
-torch's operations one by one, without their ways through memory, and Python's
-lock is free meanwhile.
+Without leave the compiler makes no two operations one, and keeps their order:
+numbers are rounded after each. So a loop has the bits of torch's operations one
+by one, without their ways through memory. Python's lock is free meanwhile.
 """
 
 from __future__ import annotations
@@ -26,15 +25,22 @@ if TYPE_CHECKING:
 _FEW = 256
 
 
-def _compiled[**P](loop: Callable[P, None]) -> Callable[P, None]:
-    """Return a loop that is compiled at its first call, and kept for processes to come."""
-    how: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    try:
-        kept: Callable[P, None] = njit(cache=True, **how)(loop)
-    except RuntimeError:  # there is no folder to keep it in
-        made: Callable[P, None] = njit(**how)(loop)
+def _compiled[**P](*leave: str) -> Callable[[Callable[P, None]], Callable[P, None]]:
+    """Have a loop compiled at its first call, and kept for processes to come.
+
+    Args:
+        leave: What the compiler may do that changes last bits, by LLVM's names.
+    """
+    how: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": set(leave)}
+
+    def compiled(loop: Callable[P, None]) -> Callable[P, None]:
+        try:
+            made: Callable[P, None] = njit(cache=True, **how)(loop)
+        except RuntimeError:  # there is no folder to keep it in
+            made = njit(**how)(loop)
         return made
-    return kept
+
+    return compiled
 
 
 class Tables(NamedTuple):
@@ -48,7 +54,7 @@ class Tables(NamedTuple):
     """x = cos(theta) likewise."""
 
 
-@_compiled
+@_compiled()
 def _write_polynomial(totals: Numbers, powers: Numbers, first: int, highest: int, coefficients: Numbers) -> None:
     """Write c_0 x^highest + c_1 x^(highest - 2) + …, summed in this order, at the places from `first`."""
     last = first + len(totals)
@@ -61,7 +67,7 @@ def _write_polynomial(totals: Numbers, powers: Numbers, first: int, highest: int
             totals[i] += power[i] * coefficient
 
 
-@_compiled
+@_compiled()
 def _write_head(head: Numbers, first: int, degree_order: tuple[int, int], tables: Tables, printed: Printed) -> None:
     """Write prefactor * sin^m * polynomial at the places from `first`; without a polynomial that is x alone."""
     n, m = degree_order
@@ -80,21 +86,21 @@ def _write_head(head: Numbers, first: int, degree_order: tuple[int, int], tables
             head[i] *= sine[i] * prefactor
 
 
-@_compiled
+@_compiled()
 def _write_product(feature: npt.NDArray[np.floating], head: Numbers, wave: Numbers) -> None:
     """Write head * wave, rounded to the feature's dtype."""
     for i in range(len(head)):
         feature[i] = head[i] * wave[i]
 
 
-@_compiled
+@_compiled()
 def _write_products(feature: npt.NDArray[np.floating], head: Numbers, wave: Numbers, x: Numbers) -> None:
     """Write head * wave * x, multiplied in this order."""
     for i in range(len(head)):
         feature[i] = head[i] * wave[i] * x[i]
 
 
-@_compiled
+@_compiled()
 def write_published(features: npt.NDArray[np.floating], start: int, tables: Tables, printed: Printed) -> None:
     """Write SatCLIP's published harmonics at a block of places, each by the official code's operations in their order.
 
@@ -119,3 +125,29 @@ def write_published(features: npt.NDArray[np.floating], start: int, tables: Tabl
                         _write_products(feature, head, wave, tables.powers[1][first:last])
                     else:
                         _write_product(feature, head, wave)
+
+
+@_compiled("reassoc", "contract", "nsz")
+def normalise(rows: npt.NDArray[Any], gain: npt.NDArray[Any], shift: npt.NDArray[Any], epsilon: Any) -> None:
+    """Take its mean off each row, divide it by its standard deviation, then scale and move the columns: a layer norm.
+
+    Args:
+        rows: (N, n), overwritten.
+        gain: What columns are multiplied by, (n,), of the rows' dtype, as are all that follow.
+        shift: What is added to them, (n,).
+        epsilon: What is added to variances.
+    """
+    one, none = gain.dtype.type(1), gain.dtype.type(0)
+    share = one / gain.dtype.type(rows.shape[1])
+    for number in range(rows.shape[0]):
+        row = rows[number]
+        total = none
+        for i in range(len(row)):
+            total += row[i]
+        mean = total * share
+        total = none
+        for i in range(len(row)):
+            total += (row[i] - mean) * (row[i] - mean)
+        factor = one / np.sqrt(total * share + epsilon)
+        for i in range(len(row)):
+            row[i] = (row[i] - mean) * factor * gain[i] + shift[i]

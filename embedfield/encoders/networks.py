@@ -306,5 +306,17 @@ class _Layer(nn.Module):
         return self.after_linear(hidden + features if self.skip else hidden)
 
     def after_linear(self, hidden: Tensor) -> Tensor:
-        """Return the output, of what the linear layer gave."""
-        return hidden if self.layernorm is None else self.layernorm(hidden)
+        """Return the output, of what the linear layer gave, which may be overwritten."""
+        return hidden if self.layernorm is None else _normalised(hidden, self.layernorm)
+
+
+def _normalised(rows: Tensor, norm: nn.LayerNorm) -> Tensor:
+    """Return the layer norm of rows (N, n), which may be overwritten: on a CPU in place, in half of torch's time."""
+    if rows.device.type != "cpu" or rows.ndim != 2 or torch.is_grad_enabled():
+        normalised: Tensor = norm(rows)
+        return normalised
+    from embedfield.encoders.loops import normalise
+
+    held = rows.numpy()
+    normalise(held, norm.weight.numpy(), norm.bias.numpy(), held.dtype.type(norm.eps))
+    return rows
