@@ -190,6 +190,14 @@ def test_an_input_changes_the_vectors(load: Any) -> None:
     assert near(load(mix).encode(places_of(mix))[:, :20], (likeness + nearness) / 2)
 
 
+@pytest.mark.parametrize("name", ["satclip-vit16-l10", "csp-fmow"])
+def test_longitudes_of_one_lattice_are_not_anothers(load: Any, name: str) -> None:
+    model = next(card for card in ef.cards() if card.name == name)
+    evaluator, lats = load(model), np.array([-41.0, 7.0])
+    for lons in (np.arange(-20.0, 20.0), np.arange(-20.0, 20.0) + 0.25, np.arange(-20.0, 5.0), np.arange(-20.0, 20.0)):
+        assert np.array_equal(evaluator.encode_lattice(lons, lats), load(model).encode_lattice(lons, lats))
+
+
 def test_a_prefix_is_the_beginning_of_the_whole(load: Any) -> None:
     mind = next(card for card in ef.cards() if card.name == "mind")
     whole, prefix = load(mind).encode(places_of(mind)), load(mind, dims=8)

@@ -140,6 +140,7 @@ class Composed(Encoder):
         self.network = network
         self._beside = torch.empty(1, 0, dtype=torch.float64) if beside is None else beside
         self._foldings: tuple[tuple[torch.dtype, torch.device], list[Folding]] | None = None
+        self._along: tuple[Tensor, Tensor] | None = None
 
     def encode(self, lonlat: Tensor) -> Tensor:
         """Return embeddings (N, dim) of places (N, 2)."""
@@ -158,7 +159,14 @@ class Composed(Encoder):
             return Tabled(self.posenc, lons, lats, self._after_posenc)
         foldings = self._folded_for(self.posenc, first, lons.device)
         folded = [self._cast(folding.at(lats)).contiguous() for folding in foldings]
-        return Folded(folded, self._cast(self.posenc.along_lon(lons)), first.then, network.after_first)
+        return Folded(folded, self._along_lon(self.posenc, lons), first.then, network.after_first)
+
+    def _along_lon(self, posenc: Separable, lons: Tensor) -> Tensor:
+        """Return the functions of longitude as the network takes them; of the last longitudes they are kept."""
+        along = self._along
+        if along is None or not torch.equal(along[0], lons):
+            self._along = along = (lons, self._cast(posenc.along_lon(lons)))
+        return along[1]
 
     def _after_posenc(self, features: Tensor) -> Tensor:
         """Return embeddings (N, dim) of features (N, m), in float64 or as the network takes them."""
@@ -188,7 +196,7 @@ class Composed(Encoder):
 
     def ready(self, device: torch.device, dtype: torch.dtype) -> Self:
         """Return the encoder in evaluation mode, on a device, at a precision."""
-        self._foldings = None
+        self._foldings = self._along = None
         return super().ready(device, dtype)
 
     @property
