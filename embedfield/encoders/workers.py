@@ -51,23 +51,31 @@ class Workers:
     def each[T](self, work: Callable[[T], None], tasks: Iterable[T]) -> None:
         """Do all tasks; an error of one is raised once those that are under way have ended."""
         self._check()
+        waiting = iter(list(tasks))
+
+        def take() -> None:
+            try:
+                for task in waiting:
+                    work(task)
+            finally:  # where one failed, nobody begins another
+                deque(waiting, maxlen=0)
+
         if self._pool is None:
-            for task in tasks:
-                _quietly(work, task)
+            _quietly(take)
             return
-        pending = [self._pool.submit(_quietly, work, task) for task in tasks]
+        # Threads take tasks by themselves: to be told of each would keep the caller, and so Python's lock, busy.
+        taking = [self._pool.submit(_quietly, take) for _ in range(self._count)]
         try:
-            for future in pending:
+            for future in taking:
                 future.result()
         finally:
-            for future in pending:
-                future.cancel()
-            wait(pending)
+            deque(waiting, maxlen=0)
+            wait(taking)
 
 
-def _quietly[T, R](work: Callable[[T], R], task: T) -> R:
+def _quietly[**P, R](work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     with torch.inference_mode():  # which is a thread's own
-        return work(task)
+        return work(*args, **kwargs)
 
 
 def _alone() -> None:
