@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from embedfield.encoders.loops import _compiled, normalise
+from embedfield.encoders.loops import _compiled, normalise, write_sines
 from embedfield.encoders.networks import ACTIVATIONS, FeedForward
+from embedfield.encoders.waves import sine, sine_
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,3 +53,44 @@ def test_what_gradients_are_wanted_of_is_left_to_torch() -> None:
     assert all(parameter.grad is not None for parameter in network.parameters())
     with torch.inference_mode():
         torch.testing.assert_close(network(features), trained.detach())
+
+
+@pytest.mark.parametrize("reach", [1e-30, 1e-3, 1.6, 40.0, 1e3, 9.9e4, 3e5, 1e30])
+def test_sines_are_numpys_in_float64(reach: float) -> None:
+    """To two units in the last place of 1 and, of small numbers, of themselves."""
+    numbers = np.random.default_rng(6).uniform(-reach, reach, 10_000).astype("float32")
+    sines = numbers.copy()
+    write_sines(sines, np.float32(1))
+    expected = np.sin(numbers.astype("float64"))
+    assert np.abs(sines - expected).max() <= 1.3e-7 * min(1.0, reach)
+
+
+def test_numbers_are_multiplied_before_their_sine_is_taken() -> None:
+    """In float32, as the official networks do."""
+    numbers = np.random.default_rng(7).uniform(-3, 3, 1000).astype("float32")
+    once, twice = numbers.copy(), numbers * np.float32(30)
+    write_sines(once, np.float32(30))
+    write_sines(twice, np.float32(1))
+    np.testing.assert_allclose(once, twice, rtol=0, atol=1e-5)
+
+
+def test_sines_of_what_is_no_number_and_of_zeros() -> None:
+    """NaN stays, infinity becomes NaN, and a zero keeps its sign; among numbers near and far."""
+    for other in (1.0, 1e6):
+        numbers = np.array([0.0, -0.0, np.nan, np.inf, -np.inf, other], dtype="float32")
+        write_sines(numbers, np.float32(1))
+        assert np.isnan(numbers[2:5]).all()
+        assert np.signbit(numbers[:2]).tolist() == [False, True]
+        assert numbers[5] == pytest.approx(np.sin(other), abs=1e-6)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_sines_are_taken_however_numbers_lie(turned: bool) -> None:
+    """Row by row, column by column, and of every second column, which no loop takes."""
+    x = torch.randn(6, 8, generator=torch.Generator().manual_seed(8))
+    lying = x.T.contiguous().T if turned else x.clone()
+    with torch.inference_mode():
+        torch.testing.assert_close(sine(lying), x.sin(), rtol=0, atol=1.3e-7)
+        torch.testing.assert_close(sine_(lying.clone()[:, ::2], 2.0), (2 * x[:, ::2]).sin(), rtol=0, atol=1.3e-7)
+        assert sine_(lying, 3.0) is lying
+    torch.testing.assert_close(lying, (3 * x).sin(), rtol=0, atol=1.3e-7)

@@ -78,10 +78,10 @@ class Siren(FirstLinear):
 
     def _hidden(self, sums: Tensor) -> Tensor:
         """Return the last hidden layer of the first one's sums, which are overwritten."""
-        hidden = sine_(sums.mul_(self.w0_first))
+        hidden = sine_(sums, self.w0_first)
         for layer in self.layers[1:]:
             sums = _unturned(layer, hidden)  # type: ignore[arg-type]  # they are all linear
-            hidden = sine_(sums if self.w0 == 1 else sums.mul_(self.w0))
+            hidden = sine_(sums, self.w0)
         return hidden
 
 
@@ -126,7 +126,7 @@ class HalvingSiren(FirstLinear):
 
     def _hidden(self, sums: Tensor) -> Tensor:
         """Return the last hidden layer of the first one's sums."""
-        hidden = sine_(torch.sinh(2 * sums).mul_(self.w0_first))
+        hidden = sine_(torch.sinh(2 * sums), self.w0_first)
         for layer in self.layers[1:]:
             sums = layer(hidden).lerp_(sums, 0.5)
             hidden = sine(sums)
@@ -176,7 +176,7 @@ class AddingSiren(FirstLinear):
 
     def _hidden(self, sums: Tensor) -> Tensor:
         """Return what the last block adds to, of the first layer's sums, which are overwritten."""
-        hidden = sine_(sums.mul_(self.w0_first))
+        hidden = sine_(sums, self.w0_first)
         for block in self.blocks:
             hidden = sine_(block(hidden)).add_(hidden)
         return hidden
