@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,10 +21,13 @@ if TYPE_CHECKING:
     from embedfield.field import Field
     from embedfield.window import Window
 
-# Seconds that a lattice is computed for at least.
-LONG = 1.0
+# Seconds that a rate is measured for, at least: a processor may be faster for less. Then on a GPU.
+LONG, LONGER = 0.25, 1.0
+# Rows of a lattice of 0.1 degrees that are computed at once: 30 MB, about as builds do. Of more
+# it would be measured how fast the system gives memory. Then on a GPU.
+ROWS, MANY_ROWS = 8, 512
 # Places that are encoded one by one.
-PLACES = 250_000
+PLACES = 32_768
 START = """
 import sys
 from pathlib import Path
@@ -54,7 +58,7 @@ def matrix_rates(device: str = "cpu", precision: str = "float32") -> dict[str, f
 
 
 def _seconds(make: Callable[[], object], device: str) -> float:
-    """Return the least seconds that a product takes, in turns of ten."""
+    """Return the seconds that a product takes, the least of several turns."""
     import torch
 
     def turn() -> None:
@@ -64,7 +68,16 @@ def _seconds(make: Callable[[], object], device: str) -> float:
             torch.cuda.synchronize()
 
     turn()
-    return min(seconds_of(turn) for _ in range(2 * RUNS)) / 10
+    return 1 / max(rate_of(turn) for _ in range(RUNS)) / 10
+
+
+def rate_of(task: Callable[[], object], least: float = LONG) -> float:
+    """Return how often a second something can be done, from so many seconds of it."""
+    times, begun = 0, time.perf_counter()
+    while (spent := time.perf_counter() - begun) < least:
+        task()
+        times += 1
+    return times / spent
 
 
 def lattice(name: str, share: float, folder: Path) -> list[Figure]:
@@ -78,6 +91,7 @@ def lattice(name: str, share: float, folder: Path) -> list[Figure]:
     make, macs = ENCODERS[name]
     evaluator = make(folder)
     speed, rates = 0.0, dict[str, float]()
+    pixels_a_second(evaluator)
     for _ in range(RUNS):  # in turns, so that what else the machine does slows both
         for maker, rate in matrix_rates().items():
             rates[maker] = max(rate, rates.get(maker, 0))
@@ -112,20 +126,15 @@ def exact_places(share: float, folder: Path) -> list[Figure]:
     speed, rate = 0.0, 0.0
     for _ in range(RUNS):  # in turns, as above
         rate = max(rate, *matrix_rates().values())
-        speed = max(speed, len(places) / seconds_of(lambda: evaluator.encode(places)))
+        speed = max(speed, len(places) * rate_of(lambda: evaluator.encode(places)))
     note = f"{speed:,.0f} places/s; the products alone would allow {rate / macs:,.0f}"
     return [Figure("satclip-l40: exact places, float32", macs * speed / rate, share, "", False, note)]
 
 
-def pixels_a_second(evaluator: Evaluator, least: float = LONG / 4) -> float:
-    """Return how many pixels a second a lattice of 0.1 degrees is computed with, from one of so many seconds."""
-    lons, rows = np.arange(-179.95, 180, 0.1), 1
-    while True:
-        lats = 45 - 0.1 * np.arange(rows)
-        spent = seconds_of(functools.partial(evaluator.encode_lattice, lons, lats))
-        if spent > least or rows == 512:
-            return len(lons) * rows / spent
-        rows *= 2
+def pixels_a_second(evaluator: Evaluator, rows: int = ROWS, least: float = LONG) -> float:
+    """Return how many pixels a second lattices of 0.1 degrees are computed with."""
+    lons, lats = np.arange(-179.95, 180, 0.1), 45 - 0.1 * np.arange(rows)
+    return len(lons) * rows * rate_of(functools.partial(evaluator.encode_lattice, lons, lats), least)
 
 
 def whole_build(kind: Any, folder: Path) -> list[Figure]:
@@ -240,7 +249,7 @@ def lattice_on_gpu(name: str, folder: Path) -> list[Figure]:
         evaluator = make(folder, precision, "cuda")
         pixels_a_second(evaluator)
         rate = max(matrix_rates("cuda", precision).values())
-        speed = max(pixels_a_second(evaluator, LONG) for _ in range(RUNS))
+        speed = max(pixels_a_second(evaluator, MANY_ROWS, LONGER) for _ in range(RUNS))
         note = f"{chip}: {speed:,.0f} pixels/s, on the host's side of the bus"
         figures.append(
             Figure(f"{name}, {precision}: share of the matrix limit", macs * speed / rate, 0, "", False, note)
