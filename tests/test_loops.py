@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from embedfield.encoders.between import averaged_sine_, rectified_sum_, sine_
 from embedfield.encoders.loops import _compiled, normalise, write_sines
 from embedfield.encoders.networks import ACTIVATIONS, FeedForward
-from embedfield.encoders.waves import sine, sine_
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +90,28 @@ def test_sines_are_taken_however_numbers_lie(turned: bool) -> None:
     x = torch.randn(6, 8, generator=torch.Generator().manual_seed(8))
     lying = x.T.contiguous().T if turned else x.clone()
     with torch.inference_mode():
-        torch.testing.assert_close(sine(lying), x.sin(), rtol=0, atol=1.3e-7)
         torch.testing.assert_close(sine_(lying.clone()[:, ::2], 2.0), (2 * x[:, ::2]).sin(), rtol=0, atol=1.3e-7)
         assert sine_(lying, 3.0) is lying
     torch.testing.assert_close(lying, (3 * x).sin(), rtol=0, atol=1.3e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_averaged_sines_leave_the_averages(dtype: torch.dtype) -> None:
+    """As torch's operations one by one do, which stand in for the loop in float64."""
+    x, last = (40 * torch.randn(3, 701, generator=torch.Generator().manual_seed(seed), dtype=dtype) for seed in (9, 10))
+    mean = (x + last) / 2
+    with torch.inference_mode():
+        assert averaged_sine_(x, last) is x
+    torch.testing.assert_close(last, mean, rtol=2e-7, atol=1e-5)
+    torch.testing.assert_close(x, last.sin(), rtol=0, atol=1.3e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rectified_sums_keep_what_is_no_number(dtype: torch.dtype) -> None:
+    """So damaged weights are found out; infinity and zeros are as torch has them."""
+    special = torch.tensor([torch.nan, torch.inf, -torch.inf, 0.0, -0.0, 1.5, -1.5], dtype=dtype)
+    x, other = special.repeat(7, 9), special.repeat_interleave(7).reshape(7, 7).repeat(1, 9)
+    expected = x.relu() + other
+    with torch.inference_mode():
+        assert rectified_sum_(x, other) is x
+    assert torch.equal(x.nan_to_num(nan=77), expected.nan_to_num(nan=77))

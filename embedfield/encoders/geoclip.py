@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from embedfield.encoders import Encoder
+from embedfield.encoders.between import cosine_and_sine
 from embedfield.encoders.checkpoint import count, fill, given, read_checkpoint, sizes, tensors_below
 from embedfield.encoders.lattice import Lattice, Tabled
 from embedfield.encoders.linear import RELU, Linear
 from embedfield.encoders.positional import EqualEarth
-from embedfield.encoders.waves import cosine_and_sine
 from embedfield.errors import WeightsError
 
 if TYPE_CHECKING:

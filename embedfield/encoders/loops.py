@@ -31,7 +31,7 @@ _TIMES_A_PI = np.float32(1 / np.pi)
 _FAR = np.float32(1e5)
 # sin(r) = r + r^3 (a + b r^2 + c r^4 + d r^6) on [-pi/2, pi/2], to 6e-9 of itself: least greatest error.
 _A, _B, _C, _D = (np.float32(c) for c in (-1.66666595e-1, 8.33306543e-3, -1.98095386e-4, 2.60563044e-6))
-_TWO, _HALF = np.float32(2), np.float32(0.5)
+_TWO, _ONE, _HALF, _ZERO = (np.float32(number) for number in (2, 1, 0.5, 0))
 
 
 def _compiled[**P, R](*leave: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -193,3 +193,22 @@ def _write_near_sines(numbers: npt.NDArray[np.float32], factor: np.float32) -> N
         sine = r + (r * square) * (((_D * square + _C) * square + _B) * square + _A)
         odd = turns - _TWO * np.floor(turns * _HALF)
         numbers[i] = sine - _TWO * odd * sine
+
+
+@_compiled("contract")
+def write_averaged_sines(numbers: npt.NDArray[np.float32], last: npt.NDArray[np.float32]) -> None:
+    """Replace what was there last, (N,), by its means with numbers (N,), and those by the sines of the means."""
+    for first in range(0, len(numbers), _FEW):
+        few, before = numbers[first : first + _FEW], last[first : first + _FEW]
+        for i in range(len(few)):
+            mean = (few[i] + before[i]) * _HALF
+            few[i] = mean
+            before[i] = mean
+        write_sines(few, _ONE)
+
+
+@_compiled()
+def write_rectified_sums(numbers: npt.NDArray[np.float32], others: npt.NDArray[np.float32]) -> None:
+    """Replace numbers (N,) by 0 where they are negative, and add others (N,); what is no number stays none."""
+    for i in range(len(numbers)):
+        numbers[i] = others[i] + (_ZERO if numbers[i] < 0 else numbers[i])

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from embedfield.encoders.between import averaged_sine_, normalised_, rectified_sum_, sine_
 from embedfield.encoders.linear import RELU, Activation, Linear, linears, product
-from embedfield.encoders.waves import sine, sine_
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,11 +125,10 @@ class HalvingSiren(FirstLinear):
         return self.last_layer.bandwise(self._hidden(sums))
 
     def _hidden(self, sums: Tensor) -> Tensor:
-        """Return the last hidden layer of the first one's sums."""
+        """Return the last hidden layer of the first one's sums, which are overwritten."""
         hidden = sine_(torch.sinh(2 * sums), self.w0_first)
         for layer in self.layers[1:]:
-            sums = layer(hidden).lerp_(sums, 0.5)
-            hidden = sine(sums)
+            hidden = averaged_sine_(layer(hidden), sums)
         return hidden
 
 
@@ -241,11 +240,10 @@ class _Pair(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.w1, self.w2 = (Linear(width, width, then=RELU) for _ in range(2))
+        self.w1, self.w2 = Linear(width, width, then=RELU), Linear(width, width)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        added: Tensor = self.w2(self.w1(hidden))
-        return added.add_(hidden)
+        return rectified_sum_(self.w2(self.w1(hidden)), hidden)
 
 
 class FeedForward(FirstLinear):
@@ -307,16 +305,4 @@ class _Layer(nn.Module):
 
     def after_linear(self, hidden: Tensor) -> Tensor:
         """Return the output, of what the linear layer gave, which may be overwritten."""
-        return hidden if self.layernorm is None else _normalised(hidden, self.layernorm)
-
-
-def _normalised(rows: Tensor, norm: nn.LayerNorm) -> Tensor:
-    """Return the layer norm of rows (N, n), which may be overwritten: on a CPU in place, in half of torch's time."""
-    if rows.device.type != "cpu" or rows.ndim != 2 or torch.is_grad_enabled():
-        normalised: Tensor = norm(rows)
-        return normalised
-    from embedfield.encoders.loops import normalise
-
-    held = rows.numpy()
-    normalise(held, norm.weight.numpy(), norm.bias.numpy(), held.dtype.type(norm.eps))
-    return rows
+        return hidden if self.layernorm is None else normalised_(hidden, self.layernorm)
