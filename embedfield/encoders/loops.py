@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     type Numbers = npt.NDArray[np.float64]
 
-# Places, or numbers, at a time: what is computed of them stays in a processor's own cache.
+# Numbers at a time: they stay in a processor's first cache.
 _FEW = 256
 # Pi in three parts, of which whole multiples up to 2^15 times the first two are exact in float32.
 _PI = tuple(np.float32(part) for part in (3.140625, 9.67502593994140625e-4, 1.50995799097837643e-7))
@@ -64,33 +64,30 @@ class Tables(NamedTuple):
 
 
 @_compiled()
-def _write_polynomial(totals: Numbers, powers: Numbers, first: int, highest: int, coefficients: Numbers) -> None:
-    """Write c_0 x^highest + c_1 x^(highest - 2) + …, summed in this order, at the places from `first`."""
-    last = first + len(totals)
-    power = powers[highest][first:last]
+def _write_polynomial(totals: Numbers, powers: Numbers, highest: int, coefficients: Numbers) -> None:
+    """Write c_0 x^highest + c_1 x^(highest - 2) + …, summed in this order."""
+    power, coefficient = powers[highest], coefficients[0]
     for i in range(len(totals)):
-        totals[i] = power[i] * coefficients[0]
+        totals[i] = power[i] * coefficient
     for term in range(1, highest // 2 + 1):
-        power, coefficient = powers[highest - 2 * term][first:last], coefficients[term]
+        power, coefficient = powers[highest - 2 * term], coefficients[term]
         for i in range(len(totals)):
             totals[i] += power[i] * coefficient
 
 
 @_compiled()
-def _write_head(head: Numbers, first: int, degree_order: tuple[int, int], tables: Tables, printed: Printed) -> None:
-    """Write prefactor * sin^m * polynomial at the places from `first`; without a polynomial that is x alone."""
-    n, m = degree_order
-    last = first + len(head)
-    prefactor, sine = printed.prefactors[n, m], tables.sines[m][first:last]
+def _write_head(head: Numbers, n: int, m: int, tables: Tables, printed: Printed) -> None:
+    """Write prefactor * sin^m * polynomial; without a polynomial that is x alone."""
+    prefactor, sine = printed.prefactors[n, m], tables.sines[m]
     if n == m == 2:  # printed with the squared sine multiplied out: 3 - 3 x^2
-        square = tables.powers[2][first:last]
+        square = tables.powers[2]
         for i in range(len(head)):
             head[i] = (square[i] * -3.0 + 3.0) * prefactor
     elif n - m < 2:
         for i in range(len(head)):
             head[i] = sine[i] * prefactor
     else:
-        _write_polynomial(head, tables.powers, first, n - m, printed.coefficients[n, m])
+        _write_polynomial(head, tables.powers, n - m, printed.coefficients[n, m])
         for i in range(len(head)):
             head[i] *= sine[i] * prefactor
 
@@ -116,24 +113,21 @@ def write_published(features: npt.NDArray[np.floating], start: int, tables: Tabl
     Args:
         features: Where to, (L * L, all places), float64 or float32.
         start: The first place of the block.
-        tables: Of the block.
+        tables: Of the block, which is so small that they stay in a processor's own cache.
         printed: The numbers of all functions.
     """
     degrees, places = tables.powers.shape[0], tables.waves.shape[1]
-    room = np.empty(_FEW)
-    for first in range(0, places, _FEW):
-        last = min(first + _FEW, places)
-        head = room[: last - first]
-        for m in range(degrees):
-            for n in range(m, degrees):
-                _write_head(head, first, (n, m), tables, printed)
-                for sign in range(1, -2 if m else 0, -2):
-                    feature = features[n * n + n + sign * m][start + first : start + last]
-                    wave = tables.waves[m if sign > 0 else degrees - 1 + m][first:last]
-                    if n - m == 1:  # A polynomial that is x alone the official code multiplies by at last.
-                        _write_products(feature, head, wave, tables.powers[1][first:last])
-                    else:
-                        _write_product(feature, head, wave)
+    head = np.empty(places)
+    for m in range(degrees):
+        for n in range(m, degrees):
+            _write_head(head, n, m, tables, printed)
+            for sign in range(1, -2 if m else 0, -2):
+                feature = features[n * n + n + sign * m][start : start + places]
+                wave = tables.waves[m if sign > 0 else degrees - 1 + m]
+                if n - m == 1:  # A polynomial that is x alone the official code multiplies by at last.
+                    _write_products(feature, head, wave, tables.powers[1])
+                else:
+                    _write_product(feature, head, wave)
 
 
 @_compiled("reassoc", "contract", "nsz")
