@@ -195,7 +195,8 @@ class Evaluator:
             rows = result[:, top : top + TABLES]
 
             def fill(block: tuple[slice, slice], rows: torch.Tensor = rows, lattice: Lattice = lattice) -> None:
-                rows[:, *block].copy_(lattice.block(*block))
+                # Turned first where they lie pixel by pixel: to turn them on the way into the raster takes longer.
+                rows[:, *block].copy_(lattice.block(*block).contiguous())
 
             self._workers.each(fill, self._blocks(*rows.shape[1:]))
         return result.numpy().transpose(1, 2, 0)
