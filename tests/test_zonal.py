@@ -232,7 +232,7 @@ def test_the_mean_of_a_polygon_is_that_of_its_halves_weighed_by_area() -> None:
 
 
 @given(fields(), st.lists(areas(), min_size=1, max_size=3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_the_size_of_blocks_changes_nothing(field: ArrayField, shapes: list[Any]) -> None:
     whole = zones(field, objects(shapes), STATS)
     with pytest.MonkeyPatch.context() as patch:
