@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy.special import sph_harm_y
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from embedfield.encoders.harmonics import Harmonics
 from embedfield.encoders.positional import Folding, Separable, spread
@@ -252,6 +253,25 @@ def test_features_in_float32_are_those_in_float64_rounded_once(basis: Basis) -> 
     """At poles and everywhere, in one block and in several."""
     lonlat = torch.cat((places(1501), torch.tensor([[12.0, 90.0], [-180.0, -90.0]], dtype=torch.float64)))
     assert torch.equal(basis(40).encode(lonlat, torch.float32), basis(40).encode(lonlat).float())
+
+
+def test_the_published_basis_comes_back_to_where_its_places_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Computed by processors for any device; here for tensors that have one and no numbers."""
+    seen: list[str] = []
+
+    def computed(
+        basis: PublishedHarmonics, lons: Tensor | None, lats: Tensor, dtype: torch.dtype, _: Workers
+    ) -> Tensor:
+        seen.extend(places.device.type for places in (lons, lats) if places is not None)
+        return lats.new_empty(basis.dim, len(lats), dtype=dtype)
+
+    monkeypatch.setattr(PublishedHarmonics, "_computed", computed)
+    with FakeTensorMode():
+        lonlat = torch.empty(3, 2, dtype=torch.float64, device="cuda")
+        features, along_lat = PublishedHarmonics(12).encode(lonlat), PublishedHarmonics(12).along_lat(lonlat[:, 1])
+    assert features.device.type == along_lat.device.type == "cuda"
+    assert features.shape == along_lat.shape == (3, 144)
+    assert seen == ["cpu"] * 3
 
 
 def test_the_orthonormal_basis_works_where_its_places_are() -> None:
