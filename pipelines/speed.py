@@ -26,8 +26,8 @@ LONG, LONGER = 0.25, 1.0
 # Rows of a lattice of 0.1 degrees that are computed at once: 30 MB, about as builds do. Of more
 # it would be measured how fast the system gives memory. Then on a GPU.
 ROWS, MANY_ROWS = 8, 512
-# Places that are encoded one by one.
-PLACES = 32_768
+# Places that are encoded one by one, as many as the promise names.
+PLACES = 1_000_000
 START = """
 import sys
 from pathlib import Path
